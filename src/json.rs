@@ -1,0 +1,1 @@
+//! JSON text that stays text.

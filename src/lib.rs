@@ -1,0 +1,37 @@
+//! raftkv: a Raft-replicated key-value store that a person can read.
+//!
+//! One sentence: **a pure `RaftState` turns inputs into outputs; one thread saves, sends and publishes them; the
+//! KV thread polls what is committed, applies it, and answers.**
+//!
+//! ```text
+//!   clients                                                              peers
+//!   reader --Event::Client--+                          +--Event::Peer-- reader
+//!                           v                          v
+//!                  +------- inbox: Receiver<Event> ----------+
+//!                  | raft thread: Node                       |
+//!                  |   RaftState.step(input) -> Output       |
+//!                  |   1 save   2 send   3 publish           |--Envelope--> writer
+//!                  +-----^-----------------------------+-----+
+//!      Event::Poll{last_applied}                       | Work{entries, reads, ...}
+//!                  +-----+-----------------------------v-----+
+//!   writer <--Answer---- kv thread: KvStore.apply / get      |
+//!                  +-----------------------------------------+
+//! ```
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`types`] | the words that all rooms share |
+//! | [`raft`] | the consensus core: pure, no IO, no clock, no thread |
+//! | [`json`] | JSON text that stays text: checking and comparing it |
+//! | [`kv`] | the key-value store that the log's entries act on: pure too |
+//! | [`storage`] | log, term and vote on disk |
+//! | [`wire`] | one JSON line a message |
+//! | [`config`] | `cluster.toml` |
+
+pub mod config;
+pub mod json;
+pub mod kv;
+pub mod raft;
+pub mod storage;
+pub mod types;
+pub mod wire;

@@ -1,0 +1,212 @@
+//! What nodes say to each other: the four messages of the paper's figure 2, and two pairs of our own for a
+//! proposal or a read that was asked of a node that does not lead.
+//!
+//! Every answer says what it answers (the request's term and number), so that a late or repeated answer can
+//! not be taken for one to a newer request.
+
+use crate::types::{Command, Entry, EntryId, Index, NodeId, RequestId, Term};
+use serde::{Deserialize, Serialize};
+
+/// A message from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The sender's current term when it sent this, also in answers and pre-votes (where the term that the
+    /// sender would campaign for stands in the body).
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Body {
+    /// Asks for a vote, or with `pre_vote` whether there would be one.
+    RequestVote(RequestVote),
+    /// Grants or refuses it.
+    RequestVoteResponse(RequestVoteResponse),
+    /// Entries to append; without entries, a heartbeat.
+    AppendEntries(AppendEntries),
+    /// Whether they fitted.
+    AppendEntriesResponse(AppendEntriesResponse),
+    /// Proposals of a follower's clients, for the leader of exactly this message's term.
+    ForwardProposals(ForwardProposals),
+    /// How far the leader has taken them.
+    ForwardProposalsResponse(ForwardProposalsResponse),
+    /// A follower asks from which index on its clients' reads may be served.
+    ReadIndexRequest(ReadIndexRequest),
+    /// The leader's word on it.
+    ReadIndexResponse(ReadIndexResponse),
+}
+
+/// RequestVote RPC, figure 2; with `pre_vote`, thesis 9.6.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestVote {
+    /// The term campaigned for: the sender's term, or in a pre-vote the one after it.
+    pub campaign_term: Term,
+    /// A question without consequences: nobody's term or vote changes.
+    pub pre_vote: bool,
+    /// The campaign was asked for by the leader (thesis 3.10): a lease does not stand in its way.
+    pub leadership_transfer: bool,
+    /// The candidate's last entry (`lastLogIndex`, `lastLogTerm`).
+    pub last: EntryId,
+}
+
+/// The answer to [`RequestVote`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestVoteResponse {
+    /// Echo: which campaign this answers.
+    pub campaign_term: Term,
+    /// Echo: which kind of campaign.
+    pub pre_vote: bool,
+    /// Whether the vote is granted.
+    pub granted: bool,
+}
+
+/// Names one round of confirming a leader's leadership for reads (thesis 6.4). The term belongs to the name,
+/// because a leader of two terms counts anew in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct ReadRound {
+    /// The leader's term.
+    pub term: Term,
+    /// Counts the rounds of that term, from 1; 0 before the first.
+    pub number: u64,
+}
+
+/// AppendEntries RPC, figure 2.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AppendEntries {
+    /// Counts this leader's AppendEntries to this follower in this term, from 1.
+    pub number: u64,
+    /// The entry just before the new ones (`prevLogIndex`, `prevLogTerm`).
+    pub prev: EntryId,
+    /// The entries, without a gap after `prev`.
+    pub entries: Vec<Entry>,
+    /// The leader's `commit_index`.
+    pub leader_commit: Index,
+    /// The newest read round: answering this message confirms it and all before it.
+    pub read_round: ReadRound,
+}
+
+/// The answer to [`AppendEntries`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AppendEntriesResponse {
+    /// Echo: the term of the request answered.
+    pub request_term: Term,
+    /// Echo: its number.
+    pub number: u64,
+    /// Echo: its `prev`.
+    pub prev: EntryId,
+    /// Echo: its read round, also in a rejection, since that too speaks of who leads.
+    pub read_round: ReadRound,
+    /// Whether the entries fitted.
+    pub outcome: AppendOutcome,
+}
+
+/// Whether AppendEntries fitted the follower's log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AppendOutcome {
+    /// The follower's log equals the leader's up to here: `prev` and the entries of this request, never the
+    /// follower's own last index, which may be another leader's.
+    Accepted {
+        /// The last index vouched for.
+        match_index: Index,
+    },
+    /// The follower has another entry at `prev`, or none.
+    Rejected {
+        /// Where the follower's log departs, for the leader to find the place in few round trips.
+        conflict: Conflict,
+    },
+}
+
+/// Why a follower's log has no `prev` (paper section 5.3, last paragraphs).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Conflict {
+    /// The follower's log ends before `prev`.
+    TooShort {
+        /// The follower's last index.
+        last: Index,
+    },
+    /// At `prev.index` the follower has an entry of another term.
+    OtherTerm {
+        /// That entry's term.
+        term: Term,
+        /// The first index of that term in the follower's log.
+        first: Index,
+    },
+    /// The request is of an older term; the answer's own term says so.
+    OldTerm,
+}
+
+/// One proposal under way to the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Who waits for it.
+    pub request: RequestId,
+    /// What is to be appended.
+    pub command: Command,
+}
+
+/// Proposals of a follower's clients. They carry gapless numbers per (sender, boot, term), so that the
+/// leader can take each at most once and in order, however often a line is lost or repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ForwardProposals {
+    /// The sender's start counter.
+    pub boot: u64,
+    /// The number of the first of these proposals; the others follow without a gap. From 0 in each term.
+    pub first_number: u64,
+    /// The proposals.
+    pub proposals: Vec<Proposal>,
+}
+
+/// How far the leader has taken a follower's proposals.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ForwardProposalsResponse {
+    /// Echo: the follower's start counter.
+    pub boot: u64,
+    /// Echo: the term of the request.
+    pub request_term: Term,
+    /// The next number that the leader will take: everything below is appended or refused.
+    pub next_number: u64,
+    /// Refused because the leader is at its limit; certainly not appended.
+    pub refused: Vec<RequestId>,
+}
+
+/// Asks the leader from which index on reads may be served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadIndexRequest {
+    /// The asking node's start counter.
+    pub boot: u64,
+    /// The newest of the asking node's waiting reads: an answer serves it and all before it.
+    pub number: u64,
+}
+
+/// The leader's answer to [`ReadIndexRequest`], after it confirmed its leadership.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadIndexResponse {
+    /// Echo: the asking node's start counter.
+    pub boot: u64,
+    /// Echo: the newest read that this serves.
+    pub number: u64,
+    /// The reads may be served once the asking node has applied up to here.
+    pub index: Index,
+}
+
+impl Body {
+    /// The message's name, as the paper and the logs write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Body::RequestVote(_) => "RequestVote",
+            Body::RequestVoteResponse(_) => "RequestVoteResponse",
+            Body::AppendEntries(_) => "AppendEntries",
+            Body::AppendEntriesResponse(_) => "AppendEntriesResponse",
+            Body::ForwardProposals(_) => "ForwardProposals",
+            Body::ForwardProposalsResponse(_) => "ForwardProposalsResponse",
+            Body::ReadIndexRequest(_) => "ReadIndexRequest",
+            Body::ReadIndexResponse(_) => "ReadIndexResponse",
+        }
+    }
+}

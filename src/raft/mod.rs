@@ -1,0 +1,5 @@
+//! The consensus core.
+
+pub mod message;
+pub mod note;
+pub mod output;

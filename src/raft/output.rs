@@ -1,0 +1,83 @@
+//! What must happen after a batch of steps: decisions as values. The core fills an [`Output`], `Node` carries
+//! it out in one fixed order (save, send, publish). Outputs of a batch merge into one, so that a batch costs
+//! one write and one sync.
+
+use super::message::Message;
+use super::note::Note;
+use crate::types::{Entry, Index, NodeId, RequestId, Term};
+use serde::{Deserialize, Serialize};
+
+/// What figure 2 calls persistent state beside the log: must be on stable storage before any message that
+/// follows from it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct HardState {
+    /// The newest term this node has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub voted_for: Option<NodeId>,
+}
+
+/// Why a proposal was refused. In every case it is certainly not in any log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No leader is known. Try again when there is one.
+    NoLeader,
+    /// The leader has too much uncommitted, or this node too much under way to it.
+    Busy,
+}
+
+/// What must happen, in this order: `now`, then save, then `after_save`, then publish the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Messages that need not wait for the save: a leader's AppendEntries (thesis 10.2.1).
+    pub now: Vec<Message>,
+    /// Save: the new term and vote, when they changed.
+    pub hard_state: Option<HardState>,
+    /// Save: all entries from here on are void, before `entries` are appended.
+    pub truncate_from: Option<Index>,
+    /// Save: entries to append.
+    pub entries: Vec<Entry>,
+    /// Messages that speak of what is saved: votes, vote requests, followers' answers and all else.
+    pub after_save: Vec<Message>,
+    /// Publish: proposals that were appended here or passed on, with the term of the leader they went to.
+    pub proposed: Vec<(RequestId, Term)>,
+    /// Publish: proposals that were not taken.
+    pub refused: Vec<(RequestId, Refusal)>,
+    /// Publish: all reads up to this number may be served from this index on.
+    pub reads: Vec<ReadReady>,
+    /// Publish: what happened and why, for the log.
+    pub notes: Vec<Note>,
+}
+
+/// Reads that may be served: every one with a number up to `number`, by a store that has applied `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadReady {
+    /// The newest read that this serves.
+    pub number: u64,
+    /// What must be applied first.
+    pub index: Index,
+}
+
+impl Output {
+    /// Whether there is something to write to the disk.
+    pub fn needs_save(&self) -> bool {
+        self.hard_state.is_some() || self.truncate_from.is_some() || !self.entries.is_empty()
+    }
+
+    /// Records that entry `entry` is to be appended.
+    pub(super) fn save_entry(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Records that everything from `from` on is void. Entries of this batch that were never written simply
+    /// vanish; what may stand in the file needs a truncation.
+    pub(super) fn save_truncation(&mut self, from: Index) {
+        let batch_starts_at = self.entries.first().map(|entry| entry.index);
+        self.entries.retain(|entry| entry.index < from);
+        let all_in_this_batch = batch_starts_at.is_some_and(|first| first <= from);
+        if !all_in_this_batch {
+            let earliest = self.truncate_from.map_or(from, |earlier| earlier.min(from));
+            self.truncate_from = Some(earliest);
+        }
+    }
+}

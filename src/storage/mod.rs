@@ -1,0 +1,1 @@
+//! Log, term and vote on disk.

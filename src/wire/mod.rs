@@ -1,0 +1,1 @@
+//! One JSON line a message.
