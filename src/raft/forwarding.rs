@@ -1,0 +1,178 @@
+//! Proposals asked of a node that does not lead: how a follower passes them on, and how the leader takes each
+//! at most once and in order.
+//!
+//! A follower numbers its proposals without gaps, per (node, boot, term). It keeps each until the leader says
+//! that it was taken, and sends again from the oldest when nothing was heard for a while. The leader of
+//! exactly that term takes number n only after n - 1 and never twice. So a line that is lost, repeated or
+//! late neither loses, doubles nor reorders a proposal. The leader's table is volatile, which is enough: a
+//! node that restarts never leads that term again.
+
+use super::message::Proposal;
+use std::collections::VecDeque;
+
+/// A follower's proposals under way to the leader of the current term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Forwarding {
+    /// Not yet taken by the leader, oldest first. The first has the number `first_number`.
+    waiting: VecDeque<Proposal>,
+    first_number: u64,
+    /// How many of `waiting` have been sent since the last progress or resend.
+    sent: usize,
+    waiting_bytes: usize,
+    stalled_ticks: u32,
+}
+
+impl Forwarding {
+    /// Whether another proposal of this size may wait, under a limit in bytes.
+    pub fn has_room(&self, max_bytes: usize) -> bool {
+        self.waiting_bytes < max_bytes
+    }
+
+    /// Takes a proposal to be sent at the end of the batch.
+    pub fn push(&mut self, proposal: Proposal) {
+        self.waiting_bytes += size_bytes(&proposal);
+        self.waiting.push_back(proposal);
+    }
+
+    /// What to send now: the number of the first and the proposals, as many as fit `max_bytes` and at least
+    /// one. None when all is sent.
+    pub fn next_batch(&mut self, max_bytes: usize) -> Option<(u64, Vec<Proposal>)> {
+        let mut bytes = 0;
+        let fitting = self
+            .waiting
+            .iter()
+            .skip(self.sent)
+            .take_while(|proposal| {
+                bytes += size_bytes(proposal);
+                bytes <= max_bytes
+            })
+            .count();
+        let unsent = self.waiting.len() - self.sent;
+        let count = fitting.max(1).min(unsent);
+        let first_number = self.first_number + self.sent as u64;
+        let proposals: Vec<Proposal> = self.waiting.iter().skip(self.sent).take(count).cloned().collect();
+        self.sent += count;
+        (count > 0).then_some((first_number, proposals))
+    }
+
+    /// The leader has taken everything below `next_number`.
+    pub fn taken(&mut self, next_number: u64) {
+        while self.first_number < next_number {
+            let Some(proposal) = self.waiting.pop_front() else { return };
+            self.waiting_bytes -= size_bytes(&proposal);
+            self.first_number += 1;
+            self.sent = self.sent.saturating_sub(1);
+            self.stalled_ticks = 0;
+        }
+    }
+
+    /// Time passes. When nothing was taken for `resend_ticks`, everything is sent again, under its number.
+    pub fn tick(&mut self, resend_ticks: u32) {
+        if self.waiting.is_empty() {
+            self.stalled_ticks = 0;
+            return;
+        }
+        self.stalled_ticks += 1;
+        if self.stalled_ticks >= resend_ticks {
+            self.stalled_ticks = 0;
+            self.sent = 0;
+        }
+    }
+}
+
+/// How far a leader has taken one follower's proposals, in its term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct ForwardedFrom {
+    /// The follower's start counter.
+    pub boot: u64,
+    /// The next number to take.
+    pub next_number: u64,
+}
+
+impl ForwardedFrom {
+    /// Of `proposals`, numbered from `first_number`, those that are to be taken now, in order: none that was
+    /// taken before, nothing after a gap, nothing of an earlier start of that node.
+    pub fn take(&mut self, boot: u64, first_number: u64, proposals: Vec<Proposal>) -> Vec<Proposal> {
+        if boot < self.boot {
+            return Vec::new();
+        }
+        if boot > self.boot {
+            *self = ForwardedFrom { boot, next_number: 0 };
+        }
+        if first_number > self.next_number {
+            return Vec::new();
+        }
+        let seen = usize::try_from(self.next_number - first_number).unwrap_or(usize::MAX);
+        let fresh: Vec<Proposal> = proposals.into_iter().skip(seen).collect();
+        self.next_number += fresh.len() as u64;
+        fresh
+    }
+}
+
+fn size_bytes(proposal: &Proposal) -> usize {
+    // {"request":{"node":N,"boot":N,"number":N},"command":} with 20-digit numbers.
+    const FRAME_BYTES: usize = 120;
+    FRAME_BYTES + proposal.command.text().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Command, NodeId, RequestId};
+
+    fn proposal(number: u64) -> Proposal {
+        Proposal { request: RequestId { node: NodeId(2), boot: 1, number }, command: Command::noop() }
+    }
+
+    fn numbers(proposals: &[Proposal]) -> Vec<u64> {
+        proposals.iter().map(|proposal| proposal.request.number).collect()
+    }
+
+    #[test]
+    fn the_leader_takes_each_number_once_and_in_order() {
+        let mut table = ForwardedFrom::default();
+        let batch = |from: u64, to: u64| (from..to).map(proposal).collect::<Vec<_>>();
+        assert_eq!(numbers(&table.take(1, 0, batch(0, 3))), [0, 1, 2]);
+        assert_eq!(numbers(&table.take(1, 0, batch(0, 3))), Vec::<u64>::new(), "repeated");
+        assert_eq!(numbers(&table.take(1, 4, batch(4, 6))), Vec::<u64>::new(), "3 is missing");
+        assert_eq!(numbers(&table.take(1, 2, batch(2, 5))), [3, 4], "overlaps");
+        assert_eq!(numbers(&table.take(2, 0, batch(0, 1))), [0], "the node started again");
+        assert_eq!(numbers(&table.take(1, 5, batch(5, 6))), Vec::<u64>::new(), "a line of its earlier start");
+        assert_eq!(table, ForwardedFrom { boot: 2, next_number: 1 });
+    }
+
+    #[test]
+    fn what_was_not_taken_is_sent_again_under_its_number() {
+        let mut forwarding = Forwarding::default();
+        (0..3).for_each(|number| forwarding.push(proposal(number)));
+        let (first, sent) = forwarding.next_batch(usize::MAX).expect("three wait");
+        assert_eq!((first, numbers(&sent)), (0, vec![0, 1, 2]));
+        assert_eq!(forwarding.next_batch(usize::MAX), None);
+        forwarding.taken(1);
+        forwarding.tick(2);
+        assert_eq!(forwarding.next_batch(usize::MAX), None, "not yet");
+        forwarding.tick(2);
+        let (first, sent) = forwarding.next_batch(usize::MAX).expect("two were not taken");
+        assert_eq!((first, numbers(&sent)), (1, vec![1, 2]));
+    }
+
+    #[test]
+    fn a_batch_respects_its_limit_and_carries_at_least_one() {
+        let mut forwarding = Forwarding::default();
+        (0..3).for_each(|number| forwarding.push(proposal(number)));
+        let two = 2 * size_bytes(&proposal(0));
+        assert_eq!(forwarding.next_batch(two).map(|(first, sent)| (first, sent.len())), Some((0, 2)));
+        assert_eq!(forwarding.next_batch(0).map(|(first, sent)| (first, sent.len())), Some((2, 1)));
+        assert_eq!(forwarding.next_batch(two), None);
+    }
+
+    #[test]
+    fn room_is_counted_in_bytes_and_comes_back() {
+        let mut forwarding = Forwarding::default();
+        assert!(forwarding.has_room(1));
+        forwarding.push(proposal(0));
+        assert!(!forwarding.has_room(1));
+        forwarding.taken(1);
+        assert!(forwarding.has_room(1));
+    }
+}

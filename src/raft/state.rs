@@ -1,0 +1,398 @@
+//! `RaftState`: figure 2's "State", the rules for all servers, and the only places where a role begins.
+
+use super::configuration::Configuration;
+use super::invariants::Before;
+use super::log::Log;
+use super::message::{Body, Message};
+use super::note::{Note, RoleReason, TermReason};
+use super::output::{HardState, Output};
+use super::random::Random;
+use super::reads::LocalReads;
+use super::role::{Candidate, Follower, Leader, Role, RoleName};
+use crate::types::{Command, EntryId, Index, NodeId, RequestId, Term};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// What can happen to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A unit of time has passed.
+    Tick,
+    /// A peer's message arrived.
+    Message(Message),
+    /// A client of this node wants this appended.
+    Propose {
+        /// Who waits for it.
+        request: RequestId,
+        /// What to append.
+        command: Command,
+    },
+    /// Clients of this node want to read. Numbers rise from 1; the answer to a number speaks for all before.
+    Read {
+        /// The newest read's number.
+        number: u64,
+    },
+    /// The application has applied everything up to here.
+    Applied {
+        /// Its `last_applied`.
+        index: Index,
+    },
+    /// Everything in the outputs so far is on stable storage.
+    Saved {
+        /// This node's term at the time of the save. An older one is ignored: what it saved may have been
+        /// replaced since (FAULTS row 46).
+        term: Term,
+        /// The last entry of the log then.
+        last: EntryId,
+    },
+    /// The batch ends: send what there is to send. Comes after every batch of other inputs.
+    BatchEnd,
+}
+
+/// Limits and times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: u32,
+    /// An election timeout is drawn from here to `election_timeout_max_ticks`.
+    pub election_timeout_min_ticks: u32,
+    /// The longest election timeout; also how long a leader goes without a quorum's answers.
+    pub election_timeout_max_ticks: u32,
+    /// Entries in one AppendEntries.
+    pub max_append_entries: usize,
+    /// Bytes in one AppendEntries or ForwardProposals, unless a single entry is larger.
+    pub max_append_bytes: usize,
+    /// Unanswered AppendEntries with entries to one follower.
+    pub max_in_flight_messages: usize,
+    /// Bytes in them.
+    pub max_in_flight_bytes: usize,
+    /// A leader refuses proposals with more than this uncommitted.
+    pub max_uncommitted_bytes: usize,
+    /// A follower refuses proposals with more than this under way to the leader.
+    pub max_forwarded_bytes: usize,
+}
+
+/// What a node starts with: from its disk, or empty.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its durable start counter.
+    pub boot: u64,
+    /// Who votes.
+    pub configuration: Configuration,
+    /// The saved term and vote.
+    pub hard_state: HardState,
+    /// The saved log.
+    pub log: Log,
+    /// Where the election timeouts come from.
+    pub seed: u64,
+}
+
+/// One node's part in the consensus.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RaftState {
+    pub(super) id: NodeId,
+    pub(super) boot: u64,
+    pub(super) configuration: Configuration,
+    pub(super) settings: Settings,
+    random: Random,
+    /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
+    pub(super) term: Term,
+    /// `votedFor` of figure 2.
+    pub(super) voted_for: Option<NodeId>,
+    pub(super) role: Role,
+    pub(super) log: Log,
+    /// The log's entries up to here are on this node's disk.
+    pub(super) saved_index: Index,
+    pub(super) commit_index: Index,
+    pub(super) last_applied: Index,
+    pub(super) reads: LocalReads,
+}
+
+/// What a leader knows of a follower, for `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The follower.
+    pub id: NodeId,
+    /// Its log equals the leader's up to here.
+    pub match_index: Index,
+    /// What it gets next.
+    pub next_index: Index,
+}
+
+impl RaftState {
+    /// A node as it comes up: a follower that knows no leader. `commit_index` and `last_applied` are volatile
+    /// (figure 2) and start at the log's base.
+    pub fn new(start: Start, settings: Settings) -> RaftState {
+        let base = start.log.first_index().previous();
+        let mut random = Random::new(start.seed);
+        let follower = Follower::new(None, 0, draw_timeout(&mut random, &settings));
+        RaftState {
+            id: start.id,
+            boot: start.boot,
+            configuration: start.configuration,
+            settings,
+            random,
+            term: start.hard_state.term,
+            voted_for: start.hard_state.voted_for,
+            role: Role::Follower(follower),
+            saved_index: start.log.last().index,
+            log: start.log,
+            commit_index: base,
+            last_applied: base,
+            reads: LocalReads::default(),
+        }
+    }
+
+    /// Takes one input and adds to `output` what must happen. The caller ends each batch with
+    /// [`Input::BatchEnd`], carries the output out, and only then goes on.
+    pub fn step(&mut self, input: Input, output: &mut Output) {
+        let before = Before::of(self);
+        match input {
+            Input::Tick => self.on_tick(output),
+            Input::Message(message) => self.on_message(message, output),
+            Input::Propose { request, command } => self.on_propose(request, command, output),
+            Input::Read { number } => self.reads.newest = self.reads.newest.max(number),
+            Input::Applied { index } => self.last_applied = index,
+            Input::Saved { term, last } => self.on_saved(term, last, output),
+            Input::BatchEnd => self.on_batch_end(output),
+        }
+        self.check_invariants(&before);
+    }
+
+    fn on_tick(&mut self, output: &mut Output) {
+        match &mut self.role {
+            Role::Follower(_) => self.tick_follower(output),
+            Role::Candidate(_) => self.tick_candidate(output),
+            Role::Leader(_) => self.tick_leader(output),
+        }
+    }
+
+    fn on_batch_end(&mut self, output: &mut Output) {
+        match &mut self.role {
+            Role::Follower(_) => {
+                self.forward(output);
+                self.ask_for_reads(output);
+            }
+            // A candidate's vote requests left with its campaign; it has nothing else to say.
+            Role::Candidate(_) => {}
+            Role::Leader(_) => {
+                self.start_read_round();
+                self.release_reads(output);
+                self.replicate(output);
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message, output: &mut Output) {
+        self.follow_newer_term(&message, output);
+        let Message { from, term, body, .. } = message;
+        match body {
+            Body::RequestVote(request) => self.on_request_vote(from, request, output),
+            Body::RequestVoteResponse(response) => self.on_request_vote_response(from, response, output),
+            Body::AppendEntries(request) => self.on_append_entries(from, term, request, output),
+            Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, output),
+            Body::ForwardProposals(request) => self.on_forward_proposals(from, term, request, output),
+            Body::ForwardProposalsResponse(response) => self.on_forward_response(response, output),
+            Body::ReadIndexRequest(request) => self.on_read_index_request(from, request),
+            Body::ReadIndexResponse(response) => self.on_read_index_response(response, output),
+        }
+    }
+
+    /// "If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower"
+    /// (figure 2), in this one place for every message and every role, with two exceptions, both of vote
+    /// requests: a pre-vote is a question without consequences (thesis 9.6), and a candidate does not depose
+    /// a leader that is alive (thesis 4.2.3), unless that leader asked for it.
+    fn follow_newer_term(&mut self, message: &Message, output: &mut Output) {
+        if message.term <= self.term {
+            return;
+        }
+        if let Body::RequestVote(request) = &message.body {
+            let leader_stays = self.live_leader().is_some() && !request.leadership_transfer;
+            if request.pre_vote || leader_stays {
+                return;
+            }
+        }
+        let reason = TermReason::Message { from: message.from, name: message.body.name() };
+        self.become_follower(message.term, None, Some(reason), RoleReason::NewTerm, output);
+    }
+
+    /// Becomes a follower of `term`: this one, or a newer one with a reason. In the same term the vote stays
+    /// what it is (FAULTS row 6b). The election timer goes on where it was, unless a leader made itself known
+    /// or this node led: a term alone is no reason to wait longer (paper 5.2).
+    pub(super) fn become_follower(
+        &mut self,
+        term: Term,
+        leader: Option<NodeId>,
+        term_reason: Option<TermReason>,
+        reason: RoleReason,
+        output: &mut Output,
+    ) {
+        if let Some(why) = term_reason {
+            output.notes.push(Note::TermChanged { from: self.term, to: term, why });
+            self.set_term(term, None, output);
+        }
+        let elapsed_ticks = match &self.role {
+            Role::Follower(follower) if leader.is_none() => follower.elapsed_ticks,
+            Role::Candidate(candidate) if leader.is_none() => candidate.elapsed_ticks,
+            Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => 0,
+        };
+        let timeout_ticks = draw_timeout(&mut self.random, &self.settings);
+        self.note_role(RoleName::Follower, reason, output);
+        if let Some(leader) = leader {
+            output.notes.push(Note::LeaderKnown { leader });
+        }
+        self.role = Role::Follower(Follower::new(leader, elapsed_ticks, timeout_ticks));
+    }
+
+    /// Begins a campaign. A pre-vote changes neither term nor vote; in earnest, the node raises its term and
+    /// votes for itself (paper 5.2).
+    pub(super) fn become_candidate(&mut self, pre_vote: bool, reason: RoleReason, output: &mut Output) {
+        let to = if pre_vote { RoleName::PreCandidate } else { RoleName::Candidate };
+        if !pre_vote {
+            let (from, to) = (self.term, self.term.next());
+            output.notes.push(Note::TermChanged { from, to, why: TermReason::Campaign });
+            self.set_term(to, Some(self.id), output);
+        }
+        self.note_role(to, reason, output);
+        self.role = Role::Candidate(Candidate {
+            pre_vote,
+            granted: BTreeSet::from([self.id]),
+            refused: BTreeSet::new(),
+            elapsed_ticks: 0,
+            timeout_ticks: draw_timeout(&mut self.random, &self.settings),
+        });
+    }
+
+    /// Takes the lead of the current term and appends the no-op with which it learns what is committed
+    /// (paper section 8).
+    pub(super) fn become_leader(&mut self, output: &mut Output) {
+        let Role::Candidate(candidate) = &self.role else {
+            panic!("{self}: only a candidate can become leader");
+        };
+        let by = candidate.granted.iter().copied().collect();
+        self.note_role(RoleName::Leader, RoleReason::VotesWon { by }, output);
+        self.role = Role::Leader(Leader::new(self));
+        self.append_as_leader(None, Command::noop(), output);
+    }
+
+    fn set_term(&mut self, term: Term, voted_for: Option<NodeId>, output: &mut Output) {
+        assert!(term > self.term, "{self}: a term only rises, not to {term}");
+        self.term = term;
+        self.voted_for = voted_for;
+        self.save_hard_state(output);
+    }
+
+    pub(super) fn save_hard_state(&self, output: &mut Output) {
+        output.hard_state = Some(HardState { term: self.term, voted_for: self.voted_for });
+    }
+
+    fn note_role(&self, to: RoleName, why: RoleReason, output: &mut Output) {
+        let from = self.role.name();
+        let restarted_campaign = to == RoleName::PreCandidate;
+        if from != to || restarted_campaign {
+            output.notes.push(Note::RoleChanged { from, to, why });
+        }
+    }
+
+    /// Messages to everyone else carry who sends and in which term.
+    pub(super) fn message(&self, to: NodeId, body: Body) -> Message {
+        Message { from: self.id, to, term: self.term, body }
+    }
+
+    /// The other voters.
+    pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.configuration.voters().filter(|id| *id != self.id)
+    }
+
+    /// The leader that this node has reason to believe alive: itself, or one heard of within the shortest
+    /// election timeout. Judged by time and not by a remembered name (FAULTS row 10): a campaigning node has
+    /// given up on its leader.
+    pub(super) fn live_leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => {
+                follower.leader.filter(|_| follower.elapsed_ticks < self.settings.election_timeout_min_ticks)
+            }
+            Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.id),
+        }
+    }
+
+    /// Who this node is.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The newest term this node has seen.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whom it voted for in that term.
+    pub fn voted_for(&self) -> Option<NodeId> {
+        self.voted_for
+    }
+
+    /// What it is in that term.
+    pub fn role(&self) -> RoleName {
+        self.role.name()
+    }
+
+    /// Who leads the current term, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.id),
+        }
+    }
+
+    /// The highest index known to be committed; -1 before the first.
+    pub fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+
+    /// The highest index that the application says it has applied; never above `commit_index`.
+    pub fn last_applied(&self) -> Index {
+        self.last_applied
+    }
+
+    /// The entries up to here are on this node's disk.
+    pub fn saved_index(&self) -> Index {
+        self.saved_index
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Who votes.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// What a leader knows of the others, in order of their ids; empty when this node does not lead.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let view = |(id, progress): (&NodeId, &super::progress::Progress)| PeerProgress {
+            id: *id,
+            match_index: progress.match_index,
+            next_index: progress.next_index,
+        };
+        leader.progress.iter().map(view).collect()
+    }
+}
+
+fn draw_timeout(random: &mut Random, settings: &Settings) -> u32 {
+    random.between(settings.election_timeout_min_ticks, settings.election_timeout_max_ticks)
+}
+
+impl fmt::Display for RaftState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RaftState { id, term, commit_index, last_applied, .. } = self;
+        write!(f, "{id}@{term} {} last={}", self.role(), self.log.last())?;
+        write!(f, " commit={commit_index} applied={last_applied}")
+    }
+}
