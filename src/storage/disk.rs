@@ -1,0 +1,54 @@
+//! The few operations that storage needs of a disk. Everything above is written against this trait, so that
+//! the simulator can put a disk under it that forgets, tears and fails.
+//!
+//! The contract is that of a POSIX file system at its least helpful: bytes are durable only after `sync`, and
+//! names (new, renamed, removed) only after `sync_directory`. A failed operation may have been carried out in
+//! part. Nothing here decides what is written.
+
+use super::error::DiskFault;
+use std::path::PathBuf;
+
+/// One node's folder. Names are plain file names in it.
+pub trait Disk {
+    /// Makes a new empty file. Fails if the name exists.
+    fn create(&mut self, name: &str) -> Result<(), DiskFault>;
+
+    /// Writes at the end of an existing file. After a failure some of the bytes may be there.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault>;
+
+    /// Puts a file's bytes and size on stable storage (`fdatasync`). After a failure they may be gone, and
+    /// trying again proves nothing.
+    fn sync(&mut self, name: &str) -> Result<(), DiskFault>;
+
+    /// Puts the folder's names on stable storage.
+    fn sync_directory(&mut self) -> Result<(), DiskFault>;
+
+    /// Gives a file the name `to`, in one step, and replaces what had that name.
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskFault>;
+
+    /// Removes a file.
+    fn remove(&mut self, name: &str) -> Result<(), DiskFault>;
+
+    /// A whole file.
+    fn read(&self, name: &str) -> Result<Vec<u8>, DiskFault>;
+
+    /// The names in the folder, sorted.
+    fn list(&self) -> Result<Vec<String>, DiskFault>;
+
+    /// Where a file is, or with an empty name the folder: for messages to people.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// What the name of a file ends with until it is whole and gets its final name.
+pub(super) const DRAFT_ENDING: &str = ".new";
+
+/// Gives `name` this content, durably and at once: at every moment, also after a power cut, there is either
+/// the old file (or none) or the whole new one. What an interrupted attempt left behind must have been removed.
+pub(super) fn write_whole<D: Disk>(disk: &mut D, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
+    let draft = format!("{name}{DRAFT_ENDING}");
+    disk.create(&draft)?;
+    disk.append(&draft, bytes)?;
+    disk.sync(&draft)?;
+    disk.rename(&draft, name)?;
+    disk.sync_directory()
+}

@@ -1,0 +1,193 @@
+//! What can go wrong on disk, each with one clear line that names the file and says what to do.
+//!
+//! Nothing here is ever tried again. Before the node runs, every one of these refuses the start (exit status
+//! 2); while it runs, a disk fault ends the process (exit status 1). [`StorageError::is_disk_fault`] tells the
+//! two families apart.
+
+use crate::types::NodeId;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// What an operator does about a damaged folder: said once here, because every kind of damage ends with it.
+const REPAIR: &str = "restore this node's folder from a copy taken after the node last stopped, or remove the node \
+                      from the cluster and add it afresh with an empty folder; do not edit or delete lines";
+
+/// One operation of the operating system on a file failed.
+#[derive(Debug)]
+pub struct DiskFault {
+    /// What was tried, as in "cannot `append to` file".
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub error: io::Error,
+}
+
+impl fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "disk fault: cannot {} {}: {}", self.action, self.path.display(), self.error)
+    }
+}
+
+/// Why the storage cannot be opened, or can no longer be used. `Display` is one line for the operator.
+#[derive(Debug)]
+pub enum StorageError {
+    /// The operating system refused an operation.
+    Disk(DiskFault),
+    /// An earlier call failed. The state of the files is unknown since then, so nothing is written any more.
+    GivenUp,
+    /// Another process holds the folder.
+    Locked {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// Nothing is in the folder, and nobody said that this is a new cluster's first start.
+    Empty {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The folder belongs to another cluster.
+    OtherCluster {
+        /// The file that says so.
+        path: PathBuf,
+        /// The cluster that it belongs to.
+        found: String,
+        /// The cluster that `cluster.toml` names.
+        expected: String,
+    },
+    /// The folder belongs to another node.
+    OtherNode {
+        /// The file that says so.
+        path: PathBuf,
+        /// The node that it belongs to.
+        found: NodeId,
+        /// The node that was started.
+        expected: NodeId,
+    },
+    /// `cluster.toml` names other nodes than the cluster was made of.
+    OtherVoters {
+        /// The file that says so.
+        path: PathBuf,
+        /// The voters on disk.
+        found: Vec<NodeId>,
+        /// The voters in `cluster.toml`.
+        expected: Vec<NodeId>,
+    },
+    /// A file holds something that this program never leaves there, not even when it is killed while writing.
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// The damaged line, counted from 1.
+        line: usize,
+        /// What should stand there, and what does.
+        expected: String,
+    },
+    /// The file was written by a version with another format.
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that it says it has.
+        found: u64,
+    },
+    /// A file that must exist, as others tell, does not.
+    Missing {
+        /// The missing file, or what its name begins with.
+        path: PathBuf,
+        /// How its absence is known.
+        because: String,
+    },
+}
+
+impl StorageError {
+    /// Whether the disk failed: exit status 1 when it happens while running. Everything else, and this too at
+    /// start, is a refusal to start: exit status 2.
+    pub fn is_disk_fault(&self) -> bool {
+        match self {
+            StorageError::Disk(_) | StorageError::GivenUp => true,
+            StorageError::Locked { .. }
+            | StorageError::Empty { .. }
+            | StorageError::OtherCluster { .. }
+            | StorageError::OtherNode { .. }
+            | StorageError::OtherVoters { .. }
+            | StorageError::Damaged { .. }
+            | StorageError::UnknownFormat { .. }
+            | StorageError::Missing { .. } => false,
+        }
+    }
+}
+
+impl From<DiskFault> for StorageError {
+    fn from(fault: DiskFault) -> StorageError {
+        StorageError::Disk(fault)
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StorageError::Disk(fault) => fmt::Display::fmt(fault, f),
+            StorageError::GivenUp => {
+                write!(
+                    f,
+                    "disk fault: storage was given up after an earlier fault; nothing is written any more"
+                )
+            }
+            StorageError::Locked { folder } => {
+                write!(f, "{}: another process uses this data folder; stop it first", folder.display())
+            }
+            StorageError::Empty { folder } => write!(
+                f,
+                "{}: the data folder is empty. The first start of a node of a NEW cluster needs --bootstrap. A node \
+                 that lost its disk must not use --bootstrap, because it may have voted and acknowledged writes that \
+                 it no longer knows of: restore its folder, or remove it from the cluster and add it afresh",
+                folder.display()
+            ),
+            StorageError::OtherCluster { path, found, expected } => write!(
+                f,
+                "{}: expected cluster {expected:?}, found cluster {found:?}; give this node its own --data-dir",
+                path.display()
+            ),
+            StorageError::OtherNode { path, found, expected } => write!(
+                f,
+                "{}: expected the data of {expected}, found that of {found}; check --id and --data-dir",
+                path.display()
+            ),
+            StorageError::OtherVoters { path, found, expected } => write!(
+                f,
+                "{}: this cluster was made of {}, but cluster.toml names {}; set cluster.toml back (editing it does \
+                 not change who votes)",
+                path.display(),
+                Names(found),
+                Names(expected)
+            ),
+            StorageError::Damaged { path, line, expected } => {
+                write!(f, "{}, line {line}: damaged: expected {expected}; {REPAIR}", path.display())
+            }
+            StorageError::UnknownFormat { path, found } => write!(
+                f,
+                "{}: expected format {}, found format {found}; start the version of raftkv that wrote it",
+                path.display(),
+                super::FORMAT
+            ),
+            StorageError::Missing { path, because } => {
+                write!(f, "{}: this file is missing, because {because}; {REPAIR}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StorageError {}
+
+/// Shows nodes as `n1 n2 n3`.
+struct Names<'a>(&'a [NodeId]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, node) in self.0.iter().enumerate() {
+            let space = if position == 0 { "" } else { " " };
+            write!(f, "{space}{node}")?;
+        }
+        Ok(())
+    }
+}

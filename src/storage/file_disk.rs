@@ -1,0 +1,155 @@
+//! The real file system behind [`Disk`]: one folder, held by one process at a time.
+//!
+//! The folder is made with mode 0700 and its files with 0600, since they hold what clients wrote. The lock is
+//! the operating system's own on the folder itself, so it ends with the process however that ends, and no lock
+//! file can be left behind.
+
+use super::disk::Disk;
+use super::error::{DiskFault, StorageError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A node's data folder, locked until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct FileDisk {
+    folder: PathBuf,
+    /// The open folder: carries the lock, and is what `sync_directory` syncs.
+    directory: File,
+    /// The file last written to. It stays open, so that a save costs one write and one sync and no lookup.
+    writing: Option<(String, File)>,
+}
+
+impl FileDisk {
+    /// Opens the folder, makes it if it is not there, and locks it. Fails with [`StorageError::Locked`] when
+    /// another process (or another `FileDisk`) has it.
+    pub fn open(folder: &Path) -> Result<FileDisk, StorageError> {
+        let fault = |action, error| DiskFault { action, path: folder.to_path_buf(), error };
+        make_folder(folder).map_err(|error| fault("make the folder", error))?;
+        let directory = File::open(folder).map_err(|error| fault("open the folder", error))?;
+        match directory.try_lock() {
+            Ok(()) => Ok(FileDisk { folder: folder.to_path_buf(), directory, writing: None }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::Locked { folder: folder.to_path_buf() }),
+            Err(TryLockError::Error(error)) => Err(fault("lock the folder", error).into()),
+        }
+    }
+
+    fn fault<'a>(&'a self, action: &'static str, name: &'a str) -> impl FnOnce(io::Error) -> DiskFault + 'a {
+        move |error| DiskFault { action, path: self.path(name), error }
+    }
+
+    /// The file, open for appending: the one at hand, or opened now.
+    fn open_for_append(&mut self, name: &str) -> io::Result<&mut File> {
+        let at_hand = self.writing.take().filter(|(open, _)| open == name);
+        let opened = match at_hand {
+            Some(open) => open,
+            None => {
+                must_be_a_file(&self.folder.join(name))?;
+                (name.to_string(), OpenOptions::new().append(true).open(self.folder.join(name))?)
+            }
+        };
+        Ok(&mut self.writing.insert(opened).1)
+    }
+}
+
+impl Disk for FileDisk {
+    fn create(&mut self, name: &str) -> Result<(), DiskFault> {
+        // With `create_new` the last part of the path is never followed when it is a symbolic link.
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true).mode(0o600);
+        let file = options.open(self.folder.join(name)).map_err(self.fault("create", name))?;
+        self.writing = Some((name.to_string(), file));
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
+        let written = self.open_for_append(name).and_then(|file| file.write_all(bytes));
+        written.map_err(self.fault("append to", name))
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
+        let synced = self.open_for_append(name).and_then(|file| file.sync_data());
+        synced.map_err(self.fault("sync", name))
+    }
+
+    fn sync_directory(&mut self) -> Result<(), DiskFault> {
+        self.directory.sync_all().map_err(self.fault("sync the folder", ""))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskFault> {
+        let renamed = fs::rename(self.folder.join(from), self.folder.join(to));
+        renamed.map_err(self.fault("rename to its final name", from))?;
+        self.writing = match self.writing.take() {
+            Some((open, file)) if open == from => Some((to.to_string(), file)),
+            // The file that had the name is gone from the folder; its handle would write to nowhere.
+            Some((open, _)) if open == to => None,
+            other => other,
+        };
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskFault> {
+        fs::remove_file(self.folder.join(name)).map_err(self.fault("remove", name))?;
+        self.writing = self.writing.take().filter(|(open, _)| open != name);
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, DiskFault> {
+        let path = self.folder.join(name);
+        must_be_a_file(&path).and_then(|()| fs::read(&path)).map_err(self.fault("read", name))
+    }
+
+    fn list(&self) -> Result<Vec<String>, DiskFault> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(self.fault("list the folder", ""))? {
+            let entry = entry.map_err(self.fault("list the folder", ""))?;
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.folder.clone() } else { self.folder.join(name) }
+    }
+}
+
+/// Makes the folder and those above it, and puts the names of the last two on stable storage: `DATA` and
+/// `node-N`, which are ours to make. They are synced also when they were there already, because the start that
+/// made them may have been cut short before it did so.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
+    for folder in missing.iter().rev() {
+        DirBuilder::new().mode(0o700).create(folder)?;
+    }
+    for made in folder.ancestors().take(missing.len().max(2)) {
+        match made.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above }) {
+            Some(above) => sync_folder(above)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder) {
+        Ok(directory) => directory.sync_all(),
+        // A folder that we may not even read is the administrator's, who made the one in it long before.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses symbolic links: whoever can put one into the folder could make the node write elsewhere.
+fn must_be_a_file(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.file_type().is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
+}

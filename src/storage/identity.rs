@@ -1,0 +1,166 @@
+//! Who this folder belongs to: one small file, replaced as a whole.
+//!
+//! ```text
+//! {"crc":"…","format":1,"cluster":"demo","node":1,"boot":4,"incarnation":"9f86d081884c7d65",
+//!  "voters":[1,2,3],"peers":{"2":"60303ae22b998861"}}                           (one line)
+//! ```
+//!
+//! Its appearance is the moment in which a node begins to exist: before it the folder counts as empty, after it
+//! `--bootstrap` does nothing. It holds nothing that changes with the log: term and vote are in the log, so that
+//! they can never disagree with it.
+
+use super::disk::{Disk, write_whole};
+use super::error::{DiskFault, StorageError};
+use super::record::{read_checked_object, write_checked_object};
+use super::{FORMAT, Opening};
+use crate::types::NodeId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The file's name.
+pub(super) const IDENTITY_FILE: &str = "identity.json";
+
+/// A random number that a node's folder gets when it is made. Two folders never share one, so that a wiped node
+/// which comes back under its old id is noticed. Shown as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Incarnation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Incarnation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Incarnation, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match u64::from_str_radix(&text, 16) {
+            Ok(number) if Incarnation(number).to_string() == text => Ok(Incarnation(number)),
+            Ok(_) | Err(_) => Err(serde::de::Error::custom("an incarnation is 16 lowercase hex digits")),
+        }
+    }
+}
+
+/// What this node knows of a peer's incarnation, asked with the one that the peer has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RememberedPeer {
+    /// The same as before.
+    Known,
+    /// The first that this peer has shown: it is remembered now, durably.
+    Remembered,
+    /// Another than before: the peer has lost its data and must not be talked to.
+    Different {
+        /// The incarnation that the peer had.
+        remembered: Incarnation,
+    },
+}
+
+/// What the identity file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The version of the format of this file.
+    pub(super) format: u64,
+    /// The cluster that the node belongs to.
+    pub cluster: String,
+    /// The node.
+    pub node: NodeId,
+    /// How often the node was started.
+    pub boot: u64,
+    /// This node's incarnation.
+    pub incarnation: Incarnation,
+    /// The cluster's first configuration: who votes, sorted.
+    pub voters: Vec<NodeId>,
+    /// The incarnation that each peer has shown first.
+    pub peers: BTreeMap<NodeId, Incarnation>,
+}
+
+/// The one member that every version of the file has.
+#[derive(Deserialize)]
+struct FormatOf {
+    format: u64,
+}
+
+impl Identity {
+    /// The identity of a node that begins to exist now.
+    pub(super) fn bootstrap<D: Disk>(disk: &mut D, opening: &Opening) -> Result<Identity, DiskFault> {
+        let identity = Identity {
+            format: FORMAT,
+            cluster: opening.cluster.clone(),
+            node: opening.node,
+            boot: 0,
+            incarnation: opening.incarnation,
+            voters: opening.sorted_voters(),
+            peers: BTreeMap::new(),
+        };
+        identity.save(disk)?;
+        Ok(identity)
+    }
+
+    /// Reads the file and checks that it belongs to the node that is being opened.
+    pub(super) fn read<D: Disk>(disk: &D, opening: &Opening) -> Result<Identity, StorageError> {
+        let path = disk.path(IDENTITY_FILE);
+        let damaged = |expected| StorageError::Damaged { path: path.clone(), line: 1, expected };
+        let object = read_checked_object(&disk.read(IDENTITY_FILE)?).map_err(damaged)?;
+        let format: FormatOf = serde_json::from_slice(&object).map_err(|error| damaged(error.to_string()))?;
+        if format.format != FORMAT {
+            return Err(StorageError::UnknownFormat { path, found: format.format });
+        }
+        let identity: Identity =
+            serde_json::from_slice(&object).map_err(|error| damaged(error.to_string()))?;
+        let expected = opening.sorted_voters();
+        if identity.cluster != opening.cluster {
+            let (found, expected) = (identity.cluster, opening.cluster.clone());
+            Err(StorageError::OtherCluster { path, found, expected })
+        } else if identity.node != opening.node {
+            Err(StorageError::OtherNode { path, found: identity.node, expected: opening.node })
+        } else if identity.voters != expected {
+            Err(StorageError::OtherVoters { path, found: identity.voters, expected })
+        } else {
+            Ok(identity)
+        }
+    }
+
+    /// Raises the boot counter; durable when this returns.
+    pub(super) fn raise_boot<D: Disk>(&mut self, disk: &mut D) -> Result<u64, DiskFault> {
+        self.boot += 1;
+        self.save(disk)?;
+        Ok(self.boot)
+    }
+
+    /// Compares a peer's incarnation with the one remembered, or remembers it; durable when this returns.
+    pub(super) fn remember_peer<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        peer: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<RememberedPeer, DiskFault> {
+        match self.peers.get(&peer) {
+            Some(&remembered) if remembered == incarnation => Ok(RememberedPeer::Known),
+            Some(&remembered) => Ok(RememberedPeer::Different { remembered }),
+            None => {
+                self.peers.insert(peer, incarnation);
+                self.save(disk)?;
+                Ok(RememberedPeer::Remembered)
+            }
+        }
+    }
+
+    fn save<D: Disk>(&self, disk: &mut D) -> Result<(), DiskFault> {
+        let object = serde_json::to_vec(self).expect("an identity can always be written as JSON");
+        write_whole(disk, IDENTITY_FILE, &write_checked_object(&object))
+    }
+}

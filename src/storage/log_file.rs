@@ -1,0 +1,175 @@
+//! The log on disk: one append-only stream of batches, cut into segments.
+//!
+//! Nothing is ever overwritten or truncated. A torn write at the end is cut off by a new segment, whose header says
+//! how many bytes of the one before it count; a new segment is also begun when one has grown to its limit.
+//!
+//! ```text
+//! log-000001-from-0.jsonl   | header | batch 2 | batch 3 | torn |
+//!                           |<------ bytes: 812 -------->|
+//! log-000002-from-9.jsonl   | header, "bytes":812 | batch 5 | batch 6 |      (the header is batch 4)
+//! ```
+
+use super::FORMAT;
+use super::disk::{Disk, write_whole};
+use super::error::DiskFault;
+use super::identity::Identity;
+use super::record::BatchWriter;
+use super::recovery::FoundLog;
+use super::replay::{Replay, may_follow};
+use super::segment::{Previous, SegmentHeader, SegmentName};
+use crate::raft::output::{HardState, Output};
+use crate::types::{EntryId, Index};
+
+/// What the log ends with: all that must be known to check that the next batch fits.
+#[derive(Clone, Copy, Debug)]
+struct LogEnd {
+    base: EntryId,
+    /// The index that the next entry will have.
+    next: Index,
+    hard_state: HardState,
+}
+
+/// The log, open for saving.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    /// A header that fits this log; a new segment gets a copy with what has changed.
+    header: SegmentHeader,
+    segment: SegmentName,
+    segment_bytes: u64,
+    segment_limit_bytes: u64,
+    /// The number of the next batch.
+    batch: u64,
+    end: LogEnd,
+    writer: BatchWriter,
+}
+
+impl LogFile {
+    /// Begins the log of a node that has none.
+    pub fn create<D: Disk>(disk: &mut D, owner: &Identity, limit_bytes: u64) -> Result<LogFile, DiskFault> {
+        let first = SegmentName { sequence: 1, first: Index(0) };
+        let mut log = LogFile::new(owner, &Replay::new(), first, limit_bytes);
+        log.begin_segment(disk, first, None)?;
+        Ok(log)
+    }
+
+    /// Goes on with a log that was read. Cuts off a torn write, and puts all that was accepted on stable storage:
+    /// after a `kill -9` the last batch may be there to read and yet not be on the disk.
+    pub fn resume<D: Disk>(
+        disk: &mut D,
+        owner: &Identity,
+        found: &FoundLog,
+        limit_bytes: u64,
+    ) -> Result<LogFile, DiskFault> {
+        let mut log = LogFile::new(owner, &found.replay, found.last, limit_bytes);
+        log.segment_bytes = found.last_bytes;
+        disk.sync(&found.last.to_string())?;
+        disk.sync_directory()?;
+        if found.torn.is_some() {
+            log.begin_next_segment(disk)?;
+        }
+        Ok(log)
+    }
+
+    fn new(owner: &Identity, replay: &Replay, segment: SegmentName, segment_limit_bytes: u64) -> LogFile {
+        let header = SegmentHeader {
+            format: FORMAT,
+            cluster: owner.cluster.clone(),
+            node: owner.node,
+            incarnation: owner.incarnation,
+            base: replay.base,
+            hard_state: replay.hard_state,
+            previous: None,
+        };
+        let end =
+            LogEnd { base: replay.base, next: replay.last().index.next(), hard_state: replay.hard_state };
+        let (segment_bytes, batch, writer) = (0, replay.batch, BatchWriter::default());
+        LogFile { header, segment, segment_bytes, segment_limit_bytes, batch, end, writer }
+    }
+
+    /// Saves what the output asks for, as one batch: one write, one sync. Durable when this returns `Ok`; after an
+    /// error the log must not be used any more.
+    ///
+    /// # Panics
+    /// When the output does not fit the log (a gap, a falling term, a changed vote): the core is broken, and a
+    /// log that could not be opened again is the last thing to write.
+    pub fn save<D: Disk>(&mut self, disk: &mut D, output: &Output) -> Result<(), DiskFault> {
+        let end = self.end.after(output);
+        if self.segment_bytes >= self.segment_limit_bytes {
+            self.begin_next_segment(disk)?;
+        }
+        let truncations = usize::from(output.truncate_from.is_some());
+        let mut left = usize::from(output.hard_state.is_some()) + truncations + output.entries.len();
+        self.writer.clear();
+        if let Some(hard_state) = &output.hard_state {
+            left -= 1;
+            self.writer.push(self.batch, left, "hard_state", hard_state);
+        }
+        if let Some(from) = &output.truncate_from {
+            left -= 1;
+            self.writer.push(self.batch, left, "truncate_from", from);
+        }
+        for entry in &output.entries {
+            left -= 1;
+            self.writer.push(self.batch, left, "entry", entry);
+        }
+        let name = self.segment.to_string();
+        disk.append(&name, self.writer.bytes())?;
+        disk.sync(&name)?;
+        self.segment_bytes += self.writer.bytes().len() as u64;
+        self.batch += 1;
+        self.end = end;
+        Ok(())
+    }
+
+    fn begin_next_segment<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
+        let previous = Previous { name: self.segment.to_string(), bytes: self.segment_bytes };
+        let segment = SegmentName { sequence: self.segment.sequence + 1, first: self.end.next };
+        self.begin_segment(disk, segment, Some(previous))
+    }
+
+    fn begin_segment<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        segment: SegmentName,
+        previous: Option<Previous>,
+    ) -> Result<(), DiskFault> {
+        self.header.hard_state = self.end.hard_state;
+        self.header.previous = previous;
+        self.writer.clear();
+        self.writer.push(self.batch, 0, "segment", &self.header);
+        write_whole(disk, &segment.to_string(), self.writer.bytes())?;
+        self.segment = segment;
+        self.segment_bytes = self.writer.bytes().len() as u64;
+        self.batch += 1;
+        Ok(())
+    }
+}
+
+impl LogEnd {
+    /// The log's end after this output is saved. Panics when it does not fit.
+    fn after(&self, output: &Output) -> LogEnd {
+        let mut end = *self;
+        if let Some(hard_state) = output.hard_state {
+            let before = end.hard_state;
+            assert!(may_follow(hard_state, before), "save: {hard_state:?} after {before:?}");
+            end.hard_state = hard_state;
+        }
+        if let Some(from) = output.truncate_from {
+            let LogEnd { base, next, .. } = end;
+            assert!(
+                base.index < from && from <= next,
+                "save: truncation from {from} of a log {base} to before {next}"
+            );
+            end.next = from;
+        }
+        let mut previous = self.base.term;
+        for entry in &output.entries {
+            assert!(entry.index == end.next, "save: entry {} where {} comes next", entry.id(), end.next);
+            assert!(entry.term >= previous, "save: entry {} after term {previous}", entry.id());
+            assert!(entry.term <= end.hard_state.term, "save: entry {} in {:?}", entry.id(), end.hard_state);
+            previous = entry.term;
+            end.next = entry.index.next();
+        }
+        end
+    }
+}

@@ -1,0 +1,248 @@
+//! A disk in memory that behaves as badly as a real one may: what was not synced can vanish at a crash, in
+//! whole or by the sector, names as well as bytes, and any operation can be made to fail.
+//!
+//! It is for tests and for the simulator. It holds no randomness and no clock: whoever crashes it says what
+//! survives. Cloning shares the disk, so that a test keeps a hand on what a `Storage` writes to.
+
+use super::disk::Disk;
+use super::error::DiskFault;
+use super::tail::SECTOR_BYTES;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How an operation is to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// EIO: the medium failed.
+    InputOutput,
+    /// ENOSPC: the disk is full.
+    NoSpace,
+}
+
+impl Failure {
+    fn error(self) -> io::Error {
+        match self {
+            Failure::InputOutput => io::Error::from_raw_os_error(5),
+            Failure::NoSpace => io::Error::from_raw_os_error(28),
+        }
+    }
+}
+
+/// A disk in memory, shared by its clones.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// Names lead to files by number, so that a name and the bytes behind it become durable separately.
+type Names = BTreeMap<String, usize>;
+
+#[derive(Debug, Default)]
+struct State {
+    files: Vec<MemoryFile>,
+    /// The names as the process sees them.
+    names: Names,
+    /// What the names were after the last directory sync and after each change since, the newest last.
+    unsynced_names: Vec<Names>,
+    /// The names that a power cut cannot take.
+    synced_names: Names,
+    /// How many operations there were, failed ones included.
+    operations: u64,
+    /// Which operation is to fail, and how.
+    failure: Option<(u64, Failure)>,
+}
+
+#[derive(Debug, Default)]
+struct MemoryFile {
+    bytes: Vec<u8>,
+    /// The first so many bytes are durable.
+    synced_bytes: usize,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> MemoryDisk {
+        MemoryDisk::default()
+    }
+
+    /// How many operations this disk has seen, reads and failures included.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Makes the operation fail that comes after `skip` more. It fails once; a failing append leaves half of
+    /// its bytes behind, all others do nothing.
+    pub fn fail_after(&self, skip: u64, failure: Failure) {
+        let mut state = self.state();
+        state.failure = Some((state.operations + skip, failure));
+    }
+
+    /// A power cut that takes all that is not synced. An armed failure is forgotten.
+    pub fn crash(&self) {
+        self.crash_keeping(&mut |_| 0);
+    }
+
+    /// A power cut after which `choose` says what survives: `choose(n)` must give a number below `n`, and 0
+    /// always means the least. It is asked how many of the unsynced changes of names survive (in their order);
+    /// for each file, how many of its unsynced bytes the size covers; and for each sector of those, whether
+    /// the bytes are there or read as zeros.
+    pub fn crash_keeping(&self, choose: &mut dyn FnMut(usize) -> usize) {
+        let mut state = self.state();
+        state.failure = None;
+        let surviving = choose(state.unsynced_names.len() + 1);
+        if surviving > 0 {
+            state.synced_names = state.unsynced_names[surviving - 1].clone();
+        }
+        state.names = state.synced_names.clone();
+        state.unsynced_names.clear();
+        for file in &mut state.files {
+            file.tear(choose);
+        }
+    }
+
+    /// Puts these bytes there, durably, as a person or a rotting medium would.
+    pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.state();
+        let number = state.files.len();
+        state.files.push(MemoryFile { synced_bytes: bytes.len(), bytes });
+        state.names.insert(name.to_string(), number);
+        state.synced_names.insert(name.to_string(), number);
+        for names in &mut state.unsynced_names {
+            names.insert(name.to_string(), number);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an operation and finds out whether it is the one that fails.
+    fn begin(&self, action: &'static str, name: &str) -> Result<MutexGuard<'_, State>, DiskFault> {
+        let mut state = self.state();
+        state.operations += 1;
+        match state.failure {
+            Some((number, failure)) if number + 1 == state.operations => {
+                state.failure = None;
+                Err(self.fault(action, name, failure.error()))
+            }
+            Some(_) | None => Ok(state),
+        }
+    }
+
+    fn fault(&self, action: &'static str, name: &str, error: io::Error) -> DiskFault {
+        DiskFault { action, path: self.path(name), error }
+    }
+
+    fn not_found(&self, action: &'static str, name: &str) -> DiskFault {
+        self.fault(action, name, io::ErrorKind::NotFound.into())
+    }
+}
+
+impl State {
+    fn file(&mut self, name: &str) -> Option<&mut MemoryFile> {
+        let number = *self.names.get(name)?;
+        self.files.get_mut(number)
+    }
+
+    fn change_names(&mut self, change: impl FnOnce(&mut Names)) {
+        change(&mut self.names);
+        self.unsynced_names.push(self.names.clone());
+    }
+}
+
+impl MemoryFile {
+    /// What a power cut makes of the bytes that were not synced.
+    fn tear(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
+        let unsynced_bytes = self.bytes.len() - self.synced_bytes;
+        if unsynced_bytes > 0 {
+            self.bytes.truncate(self.synced_bytes + choose(unsynced_bytes + 1));
+        }
+        let mut start = self.synced_bytes;
+        while start < self.bytes.len() {
+            let end = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(self.bytes.len());
+            if choose(2) == 0 {
+                self.bytes[start..end].fill(0);
+            }
+            start = end;
+        }
+        self.synced_bytes = self.bytes.len();
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create(&mut self, name: &str) -> Result<(), DiskFault> {
+        let mut state = self.begin("create", name)?;
+        if state.names.contains_key(name) {
+            return Err(self.fault("create", name, io::ErrorKind::AlreadyExists.into()));
+        }
+        let number = state.files.len();
+        state.files.push(MemoryFile::default());
+        state.change_names(|names| {
+            names.insert(name.to_string(), number);
+        });
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
+        let (written, outcome) = match self.begin("append to", name) {
+            Ok(_) => (bytes, Ok(())),
+            Err(fault) => (&bytes[..bytes.len() / 2], Err(fault)),
+        };
+        let mut state = self.state();
+        let file = state.file(name).ok_or_else(|| self.not_found("append to", name))?;
+        file.bytes.extend_from_slice(written);
+        outcome
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
+        let mut state = self.begin("sync", name)?;
+        let file = state.file(name).ok_or_else(|| self.not_found("sync", name))?;
+        file.synced_bytes = file.bytes.len();
+        Ok(())
+    }
+
+    fn sync_directory(&mut self) -> Result<(), DiskFault> {
+        let mut state = self.begin("sync the folder", "")?;
+        state.synced_names = state.names.clone();
+        state.unsynced_names.clear();
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskFault> {
+        let mut state = self.begin("rename to its final name", from)?;
+        let number = *state.names.get(from).ok_or_else(|| self.not_found("rename", from))?;
+        state.change_names(|names| {
+            names.remove(from);
+            names.insert(to.to_string(), number);
+        });
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskFault> {
+        let mut state = self.begin("remove", name)?;
+        if !state.names.contains_key(name) {
+            return Err(self.not_found("remove", name));
+        }
+        state.change_names(|names| {
+            names.remove(name);
+        });
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, DiskFault> {
+        let mut state = self.begin("read", name)?;
+        let file = state.file(name).ok_or_else(|| self.not_found("read", name))?;
+        Ok(file.bytes.clone())
+    }
+
+    fn list(&self) -> Result<Vec<String>, DiskFault> {
+        let state = self.begin("list the folder", "")?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from("memory").join(name)
+    }
+}

@@ -1,0 +1,163 @@
+//! Reads the log back: all segments in order, each up to where the next one says that it counts, the last one up
+//! to a torn write if there is one.
+//!
+//! Reading changes nothing on the disk, so a start that is refused leaves the folder as it was. What is to be
+//! done about a torn write is `LogFile::resume`'s.
+
+use super::disk::Disk;
+use super::error::StorageError;
+use super::identity::Identity;
+use super::record::Flaw;
+use super::replay::{Replay, read_batch};
+use super::segment::{Previous, SegmentHeader, SegmentName, damaged, line_number};
+use super::tail::judge_tail;
+use std::path::PathBuf;
+
+/// A log that was read.
+#[derive(Debug)]
+pub(super) struct FoundLog {
+    /// What it says.
+    pub replay: Replay,
+    /// The newest segment.
+    pub last: SegmentName,
+    /// How many bytes of it count.
+    pub last_bytes: u64,
+    /// If there are more than those: a line for people about what is cut off.
+    pub torn: Option<String>,
+}
+
+/// A segment in memory.
+struct Segment {
+    name: SegmentName,
+    path: PathBuf,
+    file: Vec<u8>,
+    header: SegmentHeader,
+}
+
+/// Reads the segments with these names, in their order; `None` when there are none.
+pub(super) fn read_log<D: Disk>(
+    disk: &D,
+    names: &[SegmentName],
+    owner: &Identity,
+) -> Result<Option<FoundLog>, StorageError> {
+    let mut replay = Replay::new();
+    // A segment is replayed when it is known how much of it counts: from the next one, or because there is none.
+    let mut waiting: Option<Segment> = None;
+    for (name, sequence) in names.iter().zip(1..) {
+        if name.sequence != sequence {
+            let path = disk.path(&format!("log-{sequence:06}-from-…"));
+            return Err(StorageError::Missing { path, because: format!("{name} is there") });
+        }
+        let segment = Segment::read(disk, *name, owner)?;
+        match waiting {
+            Some(before) => before.replay_sealed(&mut replay, &segment)?,
+            None => segment.check_first(disk)?,
+        }
+        waiting = Some(segment);
+    }
+    match waiting {
+        Some(last) => last.replay_last(replay).map(Some),
+        None => Ok(None),
+    }
+}
+
+impl Segment {
+    fn read<D: Disk>(disk: &D, name: SegmentName, owner: &Identity) -> Result<Segment, StorageError> {
+        let path = disk.path(&name.to_string());
+        let file = disk.read(&name.to_string())?;
+        let header = SegmentHeader::read(&path, &file, owner)?;
+        Ok(Segment { name, path, file, header })
+    }
+
+    fn damaged(&self, flaw: Flaw) -> StorageError {
+        damaged(&self.path, &self.file, flaw)
+    }
+
+    /// Nothing may come before the first segment.
+    fn check_first<D: Disk>(&self, disk: &D) -> Result<(), StorageError> {
+        match &self.header.previous {
+            Some(previous) => {
+                let because = format!("the header of {} names it as the one before", self.name);
+                Err(StorageError::Missing { path: disk.path(&previous.name), because })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Replays a segment that has a next one. All that counts in it was synced before that one was begun, so any
+    /// flaw in it is damage.
+    fn replay_sealed(&self, replay: &mut Replay, next: &Segment) -> Result<(), StorageError> {
+        let counted = match &next.header.previous {
+            Some(Previous { name, bytes }) if *name == self.name.to_string() => *bytes,
+            Some(_) | None => {
+                return Err(next
+                    .damaged(Flaw::new(0, format!("a header that names {} as the one before", self.name))));
+            }
+        };
+        let Some(file) = usize::try_from(counted).ok().and_then(|counted| self.file.get(..counted)) else {
+            let found = self.file.len();
+            let expected =
+                format!("{counted} bytes in all, as the header of {} says, found {found}", next.name);
+            return Err(self.damaged(Flaw::new(found, expected)));
+        };
+        match self.replay(replay, file)? {
+            (_, Some(flaw)) => Err(self.damaged(flaw)),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Replays the last segment, whose end may be a torn write.
+    fn replay_last(&self, mut replay: Replay) -> Result<FoundLog, StorageError> {
+        let file = &self.file;
+        let (counted, flaw) = self.replay(&mut replay, file)?;
+        let torn = match flaw {
+            Some(_) => {
+                judge_tail(file, counted, replay.batch).map_err(|flaw| self.damaged(flaw))?;
+                Some(format!(
+                    "{}, line {}: the last {} bytes are a write that a crash cut short (batch {}): nothing in it was \
+                     acknowledged, it does not count",
+                    self.path.display(),
+                    line_number(file, counted),
+                    file.len() - counted,
+                    replay.batch
+                ))
+            }
+            None => None,
+        };
+        Ok(FoundLog { replay, last: self.name, last_bytes: counted as u64, torn })
+    }
+
+    /// Replays the complete batches of these bytes of the segment. Returns where they end, and if that is not the
+    /// end, the flaw that stands there.
+    fn replay(&self, replay: &mut Replay, file: &[u8]) -> Result<(usize, Option<Flaw>), StorageError> {
+        let header = read_batch(file, 0, replay.batch).map_err(|flaw| self.damaged(flaw))?;
+        self.check_header(replay).map_err(|expected| self.damaged(Flaw::new(0, expected)))?;
+        replay.batch += 1;
+        let mut at = header.end;
+        while at < file.len() {
+            match read_batch(file, at, replay.batch) {
+                Ok(batch) => {
+                    at = batch.end;
+                    replay.apply_batch(batch).map_err(|flaw| self.damaged(flaw))?;
+                }
+                Err(flaw) => return Ok((at, Some(flaw))),
+            }
+        }
+        Ok((at, None))
+    }
+
+    /// A segment begins with what the ones before it lead to.
+    fn check_header(&self, replay: &Replay) -> Result<(), String> {
+        let SegmentHeader { base, hard_state, .. } = &self.header;
+        let next = replay.last().index.next();
+        if *base != replay.base {
+            Err(format!("a log that begins after {}, found {base}", replay.base))
+        } else if *hard_state != replay.hard_state {
+            Err(format!("{:?}, as the segments before lead to, found {hard_state:?}", replay.hard_state))
+        } else if self.name.first != next {
+            Err(format!("a file named for index {next}, which comes next, found {}", self.name))
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Replays records: what the log, the term and the vote are after all that was saved.
+//!
+//! A batch counts as a whole or not at all. Whatever an intact record says must fit what came before it, because
+//! it was checked against the same rules before it was written: [`Replay::apply`] here, `LogEnd::expect` there.
+
+use super::record::{Content, Flaw, read_record};
+use crate::raft::output::HardState;
+use crate::types::{Entry, EntryId, Index};
+
+/// The state that the records so far lead to. Invariants: indexes of `entries` follow `base` without a gap, terms
+/// never fall along them, and none is above that of `hard_state`.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub base: EntryId,
+    pub hard_state: HardState,
+    pub entries: Vec<Entry>,
+    /// The number of the batch that comes next.
+    pub batch: u64,
+}
+
+/// The records of one batch, each with the byte at which it begins, and the byte after the last.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub contents: Vec<(usize, Content)>,
+    pub end: usize,
+}
+
+/// Reads the batch with this number, which must begin at this byte and be complete.
+pub(super) fn read_batch(file: &[u8], start: usize, batch: u64) -> Result<Batch, Flaw> {
+    let mut contents = Vec::new();
+    let mut at = start;
+    let mut expected_left = None;
+    loop {
+        let record = read_record(file, at)?;
+        if record.head.batch != batch {
+            return Err(Flaw::new(
+                at,
+                format!("a record of batch {batch}, found one of batch {}", record.head.batch),
+            ));
+        }
+        if let Some(left) = expected_left
+            && left != record.head.left
+        {
+            let expected =
+                format!("a record with {left} left in its batch, found one with {}", record.head.left);
+            return Err(Flaw::new(at, expected));
+        }
+        contents.push((at, record.content));
+        at += record.head.len;
+        if record.head.left == 0 {
+            return Ok(Batch { contents, end: at });
+        }
+        expected_left = Some(record.head.left - 1);
+    }
+}
+
+impl Replay {
+    /// Nothing replayed yet: the state of a new log.
+    pub fn new() -> Replay {
+        Replay { base: EntryId::NONE, hard_state: HardState::default(), entries: Vec::new(), batch: 1 }
+    }
+
+    /// The log's last entry, or what stands before its first.
+    pub fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.base, Entry::id)
+    }
+
+    /// Takes over what a batch says. Segment headers are not for here: they say nothing new.
+    pub fn apply_batch(&mut self, batch: Batch) -> Result<(), Flaw> {
+        for (at, content) in batch.contents {
+            self.apply(content).map_err(|expected| Flaw::new(at, expected))?;
+        }
+        self.batch += 1;
+        Ok(())
+    }
+
+    fn apply(&mut self, content: Content) -> Result<(), String> {
+        match content {
+            Content::Entry(entry) => self.append(entry),
+            Content::TruncateFrom(from) => self.truncate(from),
+            Content::HardState(hard_state) => {
+                if !may_follow(hard_state, self.hard_state) {
+                    return Err(format!(
+                        "a term that does not fall and a vote that does not change in it, found {hard_state:?} after {:?}",
+                        self.hard_state
+                    ));
+                }
+                self.hard_state = hard_state;
+                Ok(())
+            }
+            Content::Segment(_) => {
+                Err("a segment's header only as the first line, found another".to_string())
+            }
+        }
+    }
+
+    fn append(&mut self, entry: Entry) -> Result<(), String> {
+        let last = self.last();
+        if entry.index != last.index.next() {
+            Err(format!("the entry with index {}, found that with index {}", last.index.next(), entry.index))
+        } else if entry.term < last.term || entry.term > self.hard_state.term {
+            let (lowest, highest) = (last.term, self.hard_state.term);
+            Err(format!("an entry with a term from {lowest} to {highest}, found term {}", entry.term))
+        } else {
+            self.entries.push(entry);
+            Ok(())
+        }
+    }
+
+    fn truncate(&mut self, from: Index) -> Result<(), String> {
+        let (first, next) = (self.base.index.next(), self.last().index.next());
+        if from < first || from > next {
+            return Err(format!("a truncation from an index from {first} to {next}, found {from}"));
+        }
+        // Also a place in `entries`: no more than there are of them.
+        let kept = usize::try_from(from.0 - first.0).map_err(|error| error.to_string())?;
+        self.entries.truncate(kept);
+        Ok(())
+    }
+}
+
+/// Whether a hard state may come after another (figure 2): terms never fall, and a vote stands for its term.
+pub(super) fn may_follow(next: HardState, before: HardState) -> bool {
+    let vote_stands = before.voted_for.is_none() || next.voted_for == before.voted_for;
+    next.term > before.term || (next.term == before.term && vote_stands)
+}

@@ -1,0 +1,143 @@
+//! Segments: what a log file is called, and what its first line says.
+//!
+//! ```text
+//! log-000001-from-0.jsonl     segment 1, whose first entry, if it gets one, has index 0
+//! log-000002-from-14.jsonl    its header says how many bytes of segment 1 count
+//! ```
+//!
+//! A segment appears under its name with its header in it and synced, so one without an intact header is damaged.
+//! Numbers rise by one and a name is never used again.
+
+use super::error::StorageError;
+use super::identity::Identity;
+use super::record::{Content, Flaw, read_record};
+use super::{FORMAT, Incarnation};
+use crate::raft::output::HardState;
+use crate::types::{EntryId, Index, NodeId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+/// The name of a segment's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SegmentName {
+    /// Counts the segments, from 1.
+    pub sequence: u64,
+    /// The index that the next entry had when the segment was begun.
+    pub first: Index,
+}
+
+impl SegmentName {
+    /// Reads a name; `None` when it is not that of a segment.
+    pub fn parse(name: &str) -> Option<SegmentName> {
+        let (sequence, first) = name.strip_prefix("log-")?.strip_suffix(".jsonl")?.split_once("-from-")?;
+        let parsed = SegmentName { sequence: sequence.parse().ok()?, first: Index(first.parse().ok()?) };
+        // Only the one spelling: a second name for the same number would make two segments of one.
+        (parsed.to_string() == name).then_some(parsed)
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "log-{:06}-from-{}.jsonl", self.sequence, self.first)
+    }
+}
+
+/// What the first line of a segment says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SegmentHeader {
+    /// The version of the format.
+    pub format: u64,
+    /// The cluster that the log belongs to.
+    pub cluster: String,
+    /// The node.
+    pub node: NodeId,
+    /// The node's incarnation: a log cannot pass from one life of a node id into another.
+    pub incarnation: Incarnation,
+    /// The entry before the log's first one.
+    pub base: EntryId,
+    /// Term and vote when the segment was begun.
+    pub hard_state: HardState,
+    /// The segment before this one.
+    pub previous: Option<Previous>,
+}
+
+/// What a segment says of the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Previous {
+    /// Its name.
+    pub name: String,
+    /// How many of its bytes count. What follows in it is a torn write.
+    pub bytes: u64,
+}
+
+/// The one member that every version's header has.
+#[derive(Deserialize)]
+struct FormatOf {
+    format: u64,
+}
+
+impl SegmentHeader {
+    /// Reads the header of the segment in this file, which must be this node's.
+    pub fn read(path: &Path, file: &[u8], owner: &Identity) -> Result<SegmentHeader, StorageError> {
+        let damaged = |expected: String| damaged(path, file, Flaw::new(0, expected));
+        let record =
+            read_record(file, 0).map_err(|flaw| damaged(format!("a segment's header: {}", flaw.expected)))?;
+        let Content::Segment(text) = record.content else {
+            return Err(damaged("a segment's header, found another record".to_string()));
+        };
+        match serde_json::from_str::<FormatOf>(text.get()) {
+            Ok(FormatOf { format: FORMAT }) => {}
+            Ok(other) => {
+                return Err(StorageError::UnknownFormat { path: path.to_path_buf(), found: other.format });
+            }
+            Err(error) => return Err(damaged(format!("a segment's header: {error}"))),
+        }
+        let header: SegmentHeader = serde_json::from_str(text.get())
+            .map_err(|error| damaged(format!("a segment's header: {error}")))?;
+        if (&header.cluster, header.node, header.incarnation)
+            != (&owner.cluster, owner.node, owner.incarnation)
+        {
+            return Err(damaged(format!(
+                "the log of {} of cluster {:?} with incarnation {}, found that of {} of cluster {:?} with incarnation {}",
+                owner.node, owner.cluster, owner.incarnation, header.node, header.cluster, header.incarnation
+            )));
+        }
+        Ok(header)
+    }
+}
+
+/// The error for a flaw in this file, with the number of its line.
+pub(super) fn damaged(path: &Path, file: &[u8], flaw: Flaw) -> StorageError {
+    StorageError::Damaged {
+        path: path.to_path_buf(),
+        line: line_number(file, flaw.at),
+        expected: flaw.expected,
+    }
+}
+
+/// The number of the line, from 1, that this byte belongs to.
+pub(super) fn line_number(file: &[u8], at: usize) -> usize {
+    1 + file.iter().take(at).filter(|&&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segments_name_has_one_spelling() {
+        let name = SegmentName { sequence: 1, first: Index(0) };
+        assert_eq!(name.to_string(), "log-000001-from-0.jsonl");
+        assert_eq!(SegmentName::parse("log-000001-from-0.jsonl"), Some(name));
+        let big = SegmentName { sequence: 12_345_678, first: Index(99) };
+        assert_eq!(SegmentName::parse(&big.to_string()), Some(big));
+        for other in
+            ["log-1-from-0.jsonl", "log-000001-from-00.jsonl", "log-000001-from-0.jsonl.new", "identity.json"]
+        {
+            assert_eq!(SegmentName::parse(other), None, "{other}");
+        }
+    }
+}
