@@ -1,0 +1,187 @@
+//! What a message must fulfil before the core sees it, whoever sent it: the rules that the core relies on and
+//! an honest node cannot break. A message that breaks one is a defect of its sender or forged, never a matter
+//! of timing; so nothing is checked here that a slow or restarted node may rightly say.
+
+use super::peer::{Ends, Invalid};
+use crate::raft::message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
+    ForwardProposalsResponse, Message, ReadRound, RequestVote, RequestVoteResponse,
+};
+use crate::types::{Command, Entry, EntryId, Index, NodeId, RequestId, Term};
+use std::fmt::Display;
+
+/// The largest number in any field: 2^53 - 1, the largest that every JSON reader keeps exactly. No honest
+/// counter gets there, and arithmetic on what is below cannot overflow.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
+
+/// How far above the receiver's term a message's may be: a defective node must not use up the terms.
+const MAX_TERM_JUMP: u64 = 1 << 32;
+
+type Checked = Result<(), Invalid>;
+
+/// A message that came over the connection of these ends.
+pub(super) fn message(message: &Message, ends: &Ends) -> Checked {
+    require(message.from == ends.peer, || format!("a message of {} from {}", message.from, ends.peer))?;
+    require(message.to == ends.me, || format!("a message for {} to {}", message.to, ends.me))?;
+    number("term", message.term.0)?;
+    let highest = ends.term.0.saturating_add(MAX_TERM_JUMP);
+    require(message.term.0 <= highest, || {
+        format!("term {} is more than {MAX_TERM_JUMP} above {}", message.term, ends.term)
+    })?;
+    let name = message.body.name();
+    let checked = match &message.body {
+        Body::RequestVote(vote) => request_vote(message.term, vote),
+        Body::RequestVoteResponse(answer) => request_vote_response(message.term, answer),
+        Body::AppendEntries(append) => append_entries(message.term, append),
+        Body::AppendEntriesResponse(answer) => append_entries_response(message.term, answer),
+        Body::ForwardProposals(forward) => forward_proposals(message, forward),
+        Body::ForwardProposalsResponse(answer) => forward_proposals_response(message, answer),
+        Body::ReadIndexRequest(read) => number("boot", read.boot).and(number("number", read.number)),
+        Body::ReadIndexResponse(answer) => {
+            number("boot", answer.boot).and(number("number", answer.number)).and(index("index", answer.index))
+        }
+    };
+    checked.map_err(|Invalid(why)| Invalid(format!("{name}: {why}")))
+}
+
+/// An id that a node can have.
+pub(super) fn node(node: NodeId) -> Checked {
+    require(node.0 > 0, || "node 0, expected 1 to 65535".to_owned())
+}
+
+/// A counter.
+pub(super) fn number(name: &str, number: u64) -> Checked {
+    require(number <= MAX_NUMBER, || format!("{name} {number}, expected at most {MAX_NUMBER}"))
+}
+
+fn request_vote(term: Term, vote: &RequestVote) -> Checked {
+    entry_id("last", vote.last)?;
+    at_most("last entry's term", vote.last.term, "the message's", term)?;
+    // The message's term is checked, so the term after it exists.
+    let expected = if vote.pre_vote { term.next() } else { term };
+    require(vote.campaign_term == expected, || {
+        format!("campaign term {}, expected {expected}", vote.campaign_term)
+    })
+}
+
+fn request_vote_response(term: Term, answer: &RequestVoteResponse) -> Checked {
+    number("campaign term", answer.campaign_term.0)?;
+    if answer.pre_vote {
+        return Ok(());
+    }
+    // Whoever answers has taken over the term that it was asked for, if it was not above it already.
+    at_most("campaign term", answer.campaign_term, "the message's", term)
+}
+
+fn append_entries(term: Term, append: &AppendEntries) -> Checked {
+    number("number", append.number)?;
+    entry_id("prev", append.prev)?;
+    index("leader commit", append.leader_commit)?;
+    read_round(append.read_round, term)?;
+    at_most("prev's term", append.prev.term, "the message's", term)?;
+    let mut before = append.prev;
+    for entry in &append.entries {
+        self::entry(entry, before)?;
+        before = entry.id();
+    }
+    at_most("an entry's term", before.term, "the message's", term)
+}
+
+/// An entry that follows directly on another.
+fn entry(entry: &Entry, before: EntryId) -> Checked {
+    entry_id("entry", entry.id())?;
+    require(entry.index == before.index.next(), || format!("entry {} after {before}, a gap", entry.id()))?;
+    at_most("a term", before.term, "the next entry's", entry.term)?;
+    if let Some(id) = entry.request {
+        request(id)?;
+    }
+    command(&entry.command)
+}
+
+fn append_entries_response(term: Term, answer: &AppendEntriesResponse) -> Checked {
+    number("number", answer.number)?;
+    entry_id("prev", answer.prev)?;
+    read_round(answer.read_round, term)?;
+    at_most("the request's term", answer.request_term, "the answer's", term)?;
+    let prev = answer.prev;
+    match &answer.outcome {
+        AppendOutcome::Accepted { match_index } => {
+            index("match index", *match_index)?;
+            at_most("prev's index", prev.index, "the match index", *match_index)
+        }
+        AppendOutcome::Rejected { conflict: Conflict::TooShort { last } } => {
+            index("last", *last)?;
+            at_most("the end of the log and one", last.next(), "prev's index", prev.index)
+        }
+        AppendOutcome::Rejected { conflict: Conflict::OtherTerm { term: other, first } } => {
+            entry_id("conflict", EntryId::new(*other, *first))?;
+            at_most("the first index of a term", *first, "prev's index", prev.index)?;
+            at_most("a conflict's term", *other, "the message's", term)
+        }
+        AppendOutcome::Rejected { conflict: Conflict::OldTerm } => Ok(()),
+    }
+}
+
+fn forward_proposals(message: &Message, forward: &ForwardProposals) -> Checked {
+    number("boot", forward.boot)?;
+    number("first number", forward.first_number)?;
+    for proposal in &forward.proposals {
+        request(proposal.request)?;
+        command(&proposal.command)?;
+        require(proposal.request.node == message.from, || {
+            format!("request {} forwarded by {}", proposal.request, message.from)
+        })?;
+    }
+    Ok(())
+}
+
+fn forward_proposals_response(message: &Message, answer: &ForwardProposalsResponse) -> Checked {
+    number("boot", answer.boot)?;
+    number("next number", answer.next_number)?;
+    at_most("the request's term", answer.request_term, "the answer's", message.term)?;
+    for refused in &answer.refused {
+        request(*refused)?;
+        require(refused.node == message.to, || format!("request {refused} refused to {}", message.to))?;
+    }
+    Ok(())
+}
+
+fn request(request: RequestId) -> Checked {
+    node(request.node)?;
+    number("request's boot", request.boot)?;
+    number("request's number", request.number)
+}
+
+/// Only the application looks inside a command; that it is an object is all that is known of it here.
+fn command(command: &Command) -> Checked {
+    require(command.text().starts_with('{'), || "a command that is not a JSON object".to_owned())
+}
+
+fn read_round(round: ReadRound, term: Term) -> Checked {
+    number("read round", round.number)?;
+    at_most("the read round's term", round.term, "the message's", term)
+}
+
+/// Term 0 and index -1 belong together: both say "before the first entry".
+fn entry_id(name: &str, id: EntryId) -> Checked {
+    index(name, id.index)?;
+    number(name, id.term.0)?;
+    require((id.term == Term(0)) == (id.index == Index::NONE), || {
+        format!("{name} {id}, expected term 0 with index -1 and with no other")
+    })
+}
+
+fn index(name: &str, index: Index) -> Checked {
+    let largest = i64::try_from(MAX_NUMBER).unwrap_or(i64::MAX);
+    require((Index::NONE.0..=largest).contains(&index.0), || {
+        format!("{name} index {index}, expected -1 to {MAX_NUMBER}")
+    })
+}
+
+fn at_most<T: PartialOrd + Display>(name: &str, value: T, limit_name: &str, limit: T) -> Checked {
+    require(value <= limit, || format!("{name} {value} above {limit_name} {limit}"))
+}
+
+fn require(holds: bool, why: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(Invalid(why())) }
+}
