@@ -1,5 +1,6 @@
-//! JSON text that stays text: checking it, comparing it, quoting it. What a client sends is looked at once and
-//! then carried, stored and answered byte for byte; nothing here builds a document model to render it again.
+//! JSON text that stays text: checking it, comparing it, quoting it. What a client sends is looked at once
+//! and then carried, stored and answered byte for byte; nothing here builds a document model to render it
+//! again.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -1,6 +1,6 @@
-//! A JSON number as what it says: a sign, digits, and a power of ten. Two numbers are compared without floating
-//! point (1e400 and 1e401 differ) and without writing them out (1e999999999 costs no more than 1), in time
-//! proportional to their texts, however long the exponent's own digits are.
+//! A JSON number as what it says: a sign, digits, and a power of ten. Two numbers are compared without
+//! floating point (1e400 and 1e401 differ) and without writing them out (1e999999999 costs no more than 1),
+//! in time proportional to their texts, however long the exponent's own digits are.
 
 /// A checked number's text, equal to every other text that says the same number.
 #[derive(Clone, Copy, Debug)]

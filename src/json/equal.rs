@@ -6,8 +6,8 @@ use super::decimal::Decimal;
 use super::{Problem, Scanner, Text};
 use std::borrow::Cow;
 
-/// Whether two checked texts mean the same. Panics on text that [`super::check`] refuses, since such text must
-/// never have come this far.
+/// Whether two checked texts mean the same. Panics on text that [`super::check`] refuses, since such text
+/// must never have come this far.
 pub fn equal(one: &str, other: &str) -> bool {
     one == other || tree(one) == tree(other)
 }
