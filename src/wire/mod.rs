@@ -1,1 +1,3 @@
 //! One JSON line a message.
+
+pub mod client;
