@@ -1,10 +1,11 @@
-//! One JSON line a message: bounded reading of lines, and what nodes say to each other in them.
+//! One JSON line a message: bounded reading of lines, what nodes say to each other in them, and what clients do.
 //!
 //! Everything that comes in here is from outside: it is limited while it is read, checked after it is parsed,
 //! and never makes the process panic. Nothing here owns a thread or a socket, decides anything of Raft, or
 //! looks inside a command.
 
 mod check;
+pub mod client;
 pub mod line;
 pub mod peer;
 
