@@ -1,3 +1,49 @@
-//! The server.
+//! `raftkv-server`: one node, in the foreground. Arguments, then a call.
 
-fn main() {}
+use clap::Parser;
+use raftkv::server::{Ending, LogFormat, Options, run};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs one node of a raftkv cluster in the foreground.
+///
+/// Logs to stderr (RUST_LOG=debug or trace says more). SIGINT and SIGTERM stop it cleanly.
+///
+/// Exit status: 0 stopped as asked, 1 a fault while running, 2 refused to start.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The cluster's description.
+    #[arg(long, value_name = "FILE", default_value = "cluster.toml")]
+    config: PathBuf,
+
+    /// Which of its nodes to run.
+    #[arg(long, value_name = "N")]
+    id: u16,
+
+    /// The folder that holds this node's files [default: data_dir of the config, then node-N].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// This is the node's first start in a new cluster. With data there, it does nothing. Never use it for a
+    /// node that lost its data: it may have voted and acknowledged what it no longer knows of.
+    #[arg(long)]
+    bootstrap: bool,
+
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+fn main() -> ExitCode {
+    let Arguments { config, id, data_dir, bootstrap, log_format } = Arguments::parse();
+    match run(&Options { config, id, data_dir, bootstrap, log_format }) {
+        Ok(Ending::Asked) => ExitCode::SUCCESS,
+        // The log's last line says which.
+        Ok(Ending::Fault(_)) => ExitCode::from(1),
+        Err(refusal) => {
+            eprintln!("raftkv-server: {refusal}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -31,7 +31,9 @@
 pub mod config;
 pub mod json;
 pub mod kv;
+pub mod node;
 pub mod raft;
+pub mod server;
 pub mod storage;
 pub mod types;
 pub mod wire;

@@ -17,7 +17,7 @@ use super::record::BatchWriter;
 use super::recovery::FoundLog;
 use super::replay::{Replay, may_follow};
 use super::segment::{Previous, SegmentHeader, SegmentName};
-use crate::raft::output::{HardState, Output};
+use crate::raft::{HardState, Output};
 use crate::types::{EntryId, Index};
 
 /// What the log ends with: all that must be known to check that the next batch fits.

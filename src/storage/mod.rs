@@ -33,7 +33,7 @@ pub use file_disk::FileDisk;
 pub use identity::{Identity, Incarnation, RememberedPeer};
 pub use memory_disk::{Failure, MemoryDisk};
 
-use crate::raft::output::{HardState, Output};
+use crate::raft::{HardState, Output};
 use crate::types::{Entry, EntryId, NodeId};
 use identity::IDENTITY_FILE;
 use log_file::LogFile;

@@ -13,7 +13,7 @@
 //! before the content is the record's head. It has one spelling only, so that of a head that was cut short it can
 //! be said whether these are the first bytes of one. A record holds no other newline and no zero byte.
 
-use crate::raft::output::HardState;
+use crate::raft::HardState;
 use crate::types::{Entry, Index};
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -4,7 +4,7 @@
 //! it was checked against the same rules before it was written: [`Replay::apply`] here, `LogEnd::expect` there.
 
 use super::record::{Content, Flaw, read_record};
-use crate::raft::output::HardState;
+use crate::raft::HardState;
 use crate::types::{Entry, EntryId, Index};
 
 /// The state that the records so far lead to. Invariants: indexes of `entries` follow `base` without a gap, terms

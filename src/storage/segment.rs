@@ -12,7 +12,7 @@ use super::error::StorageError;
 use super::identity::Identity;
 use super::record::{Content, Flaw, read_record};
 use super::{FORMAT, Incarnation};
-use crate::raft::output::HardState;
+use crate::raft::HardState;
 use crate::types::{EntryId, Index, NodeId};
 use serde::{Deserialize, Serialize};
 use std::fmt;

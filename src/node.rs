@@ -1,0 +1,334 @@
+//! `Node`: the consensus core, its disk and the clients that wait, and the one order in which decisions are
+//! carried out. No thread, no socket, no clock of its own: the server drives it with real ones, a simulation
+//! with its own.
+//!
+//! ```text
+//!   take(event) ... take(event)  finish_batch
+//!        |              |             |
+//!        v              v             v
+//!      step           step        step BatchEnd -> Output
+//!                                     |
+//!                                     1. send `now`          a leader's AppendEntries (thesis 10.2.1)
+//!                                     2. save                one write, one sync; step Saved
+//!                                     3. send the rest       what speaks of the saved
+//!                                     4. publish             notes, refusals, reads, Work
+//! ```
+//!
+//! The order is the safety argument: nothing that speaks of a vote, a term or an entry leaves before it is on
+//! stable storage (FAULTS P8), and nobody hears of a commit before the sync that it counts on. What may leave
+//! before the save speaks only of what was saved earlier: a leader's term was saved with its campaign, and
+//! its entries count for nothing here until they are saved. If the save fails, the process ends, and in that
+//! term this node never leads again.
+
+mod reads;
+mod writes;
+
+use crate::raft::{Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
+use crate::storage::{Disk, Incarnation, RememberedPeer, Storage, StorageError};
+use crate::types::{Command, Entry, Index, NodeId, RequestId, Term};
+use crate::wire::peer::Envelope;
+use reads::Reads;
+use writes::Writes;
+
+/// What can happen to a node. `T` is whatever the rim wants back with an answer.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// A unit of time has passed.
+    Tick,
+    /// A peer's message, already checked.
+    Peer(Message),
+    /// A client's write, already checked.
+    Write {
+        /// The command's text.
+        command: Command,
+        /// Who waits.
+        ticket: T,
+    },
+    /// A client's linearizable read.
+    Read {
+        /// Who waits, and for what.
+        ticket: T,
+    },
+    /// The application has applied this much and wants more. It has at most one poll outstanding.
+    Poll {
+        /// The application's `last_applied`.
+        last_applied: Index,
+    },
+}
+
+/// What the application gets for its poll.
+#[derive(Debug)]
+pub struct Work<T> {
+    /// Committed entries, the first of which follows the poll's `last_applied`, each with who waits for it here.
+    pub entries: Vec<(Entry, Option<T>)>,
+    /// Reads that may be served once these entries are applied.
+    pub reads: Vec<T>,
+}
+
+/// Why a client gets an error instead of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// A limit is reached; nothing was done.
+    Busy,
+    /// Certainly not carried out, and never will be.
+    Unavailable,
+    /// No outcome in time.
+    Timeout,
+}
+
+/// Where a node's decisions go. Nothing here may block.
+pub trait Rim<T> {
+    /// To a peer. May be lost.
+    fn send(&mut self, envelope: Envelope);
+    /// To the application, which has polled.
+    fn work(&mut self, work: Work<T>);
+    /// To a client.
+    fn reject(&mut self, ticket: T, rejection: Rejection);
+    /// To the log. `event` numbers this node's events within its boot.
+    fn note(&mut self, event: u64, note: &Note, raft: &RaftState);
+}
+
+/// Limits and times of a node.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Ticks that a client waits for an outcome.
+    pub request_timeout_ticks: u64,
+    /// Writes and reads that may wait at once.
+    pub max_waiting: usize,
+    /// Bytes of entries in one [`Work`], unless a single entry is larger.
+    pub max_work_bytes: usize,
+}
+
+/// What `status` shows of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Who it is.
+    pub id: NodeId,
+    /// What it is.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Committed up to here.
+    pub commit_index: Index,
+    /// The first index that the log keeps.
+    pub first_index: Index,
+    /// The last index of the log.
+    pub last_index: Index,
+    /// What a leader knows of the others.
+    pub progress: Vec<PeerProgress>,
+}
+
+impl NodeStatus {
+    /// Of this state of the core.
+    pub fn of(raft: &RaftState) -> NodeStatus {
+        NodeStatus {
+            id: raft.id(),
+            role: raft.role(),
+            term: raft.term(),
+            leader: raft.leader(),
+            commit_index: raft.commit_index(),
+            first_index: raft.log().first_index(),
+            last_index: raft.log().last().index,
+            progress: raft.progress(),
+        }
+    }
+}
+
+/// One node of the cluster.
+pub struct Node<D: Disk, T> {
+    raft: RaftState,
+    boot: u64,
+    storage: Storage<D>,
+    settings: NodeSettings,
+    output: Output,
+    writes: Writes<T>,
+    reads: Reads<T>,
+    /// The application waits for work.
+    is_polling: bool,
+    /// The last entry that the application was given.
+    handed_out: Index,
+    now_tick: u64,
+    event_number: u64,
+}
+
+impl<D: Disk, T> Node<D, T> {
+    /// A node that has just started, its `boot` counter already raised and saved.
+    pub fn new(raft: RaftState, boot: u64, storage: Storage<D>, settings: NodeSettings) -> Node<D, T> {
+        Node {
+            handed_out: raft.last_applied(),
+            raft,
+            boot,
+            storage,
+            settings,
+            output: Output::default(),
+            writes: Writes::new(),
+            reads: Reads::new(),
+            is_polling: false,
+            now_tick: 0,
+            event_number: 0,
+        }
+    }
+
+    /// The consensus core.
+    pub fn raft(&self) -> &RaftState {
+        &self.raft
+    }
+
+    /// What `status` shows.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus::of(&self.raft)
+    }
+
+    /// Compares the incarnation that a peer has shown with the one remembered, or remembers it, durably. An
+    /// error of the disk is fatal.
+    pub fn remember_peer(
+        &mut self,
+        peer: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<RememberedPeer, StorageError> {
+        self.storage.remember_peer(peer, incarnation)
+    }
+
+    /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that finds
+    /// this node full.
+    pub fn take(&mut self, event: Event<T>, rim: &mut impl Rim<T>) {
+        let deadline_tick = self.now_tick + self.settings.request_timeout_ticks;
+        match event {
+            Event::Tick => {
+                self.now_tick += 1;
+                self.raft.step(Input::Tick, &mut self.output);
+            }
+            Event::Peer(message) => self.raft.step(Input::Message(message), &mut self.output),
+            Event::Write { ticket, .. } | Event::Read { ticket } if self.is_full() => {
+                rim.reject(ticket, Rejection::Busy);
+            }
+            Event::Write { command, ticket } => self.writes.arrive(command, ticket, deadline_tick),
+            Event::Read { ticket } => self.reads.arrive(ticket, deadline_tick),
+            Event::Poll { last_applied } => {
+                assert_eq!(
+                    last_applied, self.handed_out,
+                    "the application applies what it was given, all of it"
+                );
+                self.is_polling = true;
+                self.raft.step(Input::Applied { index: last_applied }, &mut self.output);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.writes.waiting() + self.reads.waiting() >= self.settings.max_waiting
+    }
+
+    /// Carries out what the batch's events led to: send what may go, save, send the rest, publish. An error of
+    /// the disk is fatal: the node must not be used any more.
+    pub fn finish_batch(&mut self, rim: &mut impl Rim<T>) -> Result<(), StorageError> {
+        self.propose_held_writes();
+        if let Some(number) = self.reads.take_news() {
+            self.raft.step(Input::Read { number }, &mut self.output);
+        }
+        self.raft.step(Input::BatchEnd, &mut self.output);
+        let mut output = std::mem::take(&mut self.output);
+        self.send(std::mem::take(&mut output.now), rim);
+        if output.needs_save() {
+            self.storage.save(&output)?;
+        }
+        self.send(std::mem::take(&mut output.after_save), rim);
+        self.publish(&mut output, rim);
+        if output.needs_save() {
+            self.finish_save(rim);
+        }
+        self.expire(rim);
+        self.hand_out_work(rim);
+        Ok(())
+    }
+
+    /// What the sync made true may commit entries, which the followers are told at once.
+    fn finish_save(&mut self, rim: &mut impl Rim<T>) {
+        let mut output = Output::default();
+        let saved = Input::Saved { term: self.raft.term(), last: self.raft.log().last() };
+        self.raft.step(saved, &mut output);
+        self.raft.step(Input::BatchEnd, &mut output);
+        assert!(!output.needs_save(), "a save leads to no other save");
+        self.send(std::mem::take(&mut output.now), rim);
+        self.send(std::mem::take(&mut output.after_save), rim);
+        self.publish(&mut output, rim);
+    }
+
+    fn send(&mut self, messages: Vec<Message>, rim: &mut impl Rim<T>) {
+        for message in messages {
+            self.event_number += 1;
+            rim.send(Envelope { boot: self.boot, event: self.event_number, message });
+        }
+    }
+
+    fn publish(&mut self, output: &mut Output, rim: &mut impl Rim<T>) {
+        for note in std::mem::take(&mut output.notes) {
+            self.event_number += 1;
+            rim.note(self.event_number, &note, &self.raft);
+        }
+        for (request, term) in std::mem::take(&mut output.proposed) {
+            self.writes.stamp(request.number, term);
+        }
+        for (request, refusal) in std::mem::take(&mut output.refused) {
+            match refusal {
+                Refusal::NoLeader => self.writes.hold(request.number),
+                Refusal::Busy => {
+                    if let Some(ticket) = self.writes.resolve(request.number) {
+                        rim.reject(ticket, Rejection::Busy);
+                    }
+                }
+            }
+        }
+        for ready in std::mem::take(&mut output.reads) {
+            self.reads.confirm(ready);
+        }
+    }
+
+    /// Proposes what is held, once a leader is known, in the order of arrival.
+    fn propose_held_writes(&mut self) {
+        if self.raft.leader().is_none() {
+            return;
+        }
+        let term = self.raft.term();
+        while let Some((number, command)) = self.writes.next_to_propose(term) {
+            let request = RequestId { node: self.raft.id(), boot: self.boot, number };
+            self.raft.step(Input::Propose { request, command }, &mut self.output);
+        }
+    }
+
+    /// Answers those whose time is up and of whom it is certain that nothing was done. The others' connection
+    /// answers them itself.
+    fn expire(&mut self, rim: &mut impl Rim<T>) {
+        for ticket in self.writes.expire(self.now_tick) {
+            rim.reject(ticket, Rejection::Unavailable);
+        }
+        let has_leader = self.raft.leader().is_some();
+        let rejection = if has_leader { Rejection::Timeout } else { Rejection::Unavailable };
+        for ticket in self.reads.expire(self.now_tick) {
+            rim.reject(ticket, rejection);
+        }
+    }
+
+    /// Answers the application's poll, when there is something for it.
+    fn hand_out_work(&mut self, rim: &mut impl Rim<T>) {
+        let commit_index = self.raft.commit_index();
+        let has_work = commit_index > self.handed_out || self.reads.has_servable(self.handed_out);
+        if !self.is_polling || !has_work {
+            return;
+        }
+        let (id, boot) = (self.raft.id(), self.boot);
+        let own = |request: &RequestId| request.node == id && request.boot == boot;
+        let batch = self.raft.log().batch(self.handed_out.next(), usize::MAX, self.settings.max_work_bytes);
+        let mut entries = Vec::new();
+        for entry in batch.iter().take_while(|entry| entry.index <= commit_index) {
+            entries.push((entry.clone(), self.writes.hand_out(entry, own)));
+        }
+        if let Some((last, _)) = entries.last() {
+            self.handed_out = last.index;
+        }
+        self.is_polling = false;
+        rim.work(Work { entries, reads: self.reads.take_servable(self.handed_out) });
+    }
+}

@@ -1,0 +1,198 @@
+//! The readers of peers' connections. Whoever connects says who it is first, and a stranger is refused before
+//! anything else of it is read: another cluster, another version, another idea of who the first voters were,
+//! a node that lost its disk. After that each line is checked before the core sees it; a line that is not as
+//! it should be ends the connection.
+
+use super::accept::accept_all;
+use super::ending::Endings;
+use super::peer_sender::{GREETING_TIMEOUT, SILENCE_TIMEOUT, check_incarnation, is_timeout, next_line};
+use super::raft_thread::{FromPeer, Inbox};
+use crate::storage::Incarnation;
+use crate::types::{NodeId, Term};
+use crate::wire::line::{LineReader, Next};
+use crate::wire::peer::{
+    Decoded, Ends, Hello, PROTOCOL_VERSION, PeerLine, Refused, Welcome, decode, decode_greeting,
+    max_peer_line_bytes,
+};
+use crate::wire::quote_external;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Connections that may be open at once, greeted or not: each peer has one, and a few may be on their way out.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What every reader knows.
+pub(super) struct PeerListener {
+    /// What this node would say of itself: cluster, id, boot, incarnation, first voters.
+    pub own: Hello,
+    pub inbox: Inbox,
+    pub max_line_bytes: usize,
+    pub endings: Endings,
+}
+
+struct Shared {
+    listener: PeerListener,
+    open: AtomicUsize,
+    /// The connection of each peer: a newer one replaces it.
+    current: Mutex<BTreeMap<NodeId, TcpStream>>,
+}
+
+impl PeerListener {
+    /// Accepts for ever.
+    pub fn run(self, listener: &TcpListener) -> ! {
+        let endings = self.endings.clone();
+        let shared =
+            Arc::new(Shared { listener: self, open: AtomicUsize::new(0), current: Mutex::default() });
+        accept_all(listener, "peer", |stream, address| {
+            if shared.open.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+                shared.open.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%address, "too many connections to the peers' port: one is closed");
+                return;
+            }
+            let serving = Arc::clone(&shared);
+            let serve = move || {
+                serving.serve(stream, address);
+                serving.open.fetch_sub(1, Ordering::Relaxed);
+            };
+            if let Err(error) = endings.spawn_connection("peer-reader", serve) {
+                shared.open.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%address, "cannot start a thread for a peer's connection: {error}");
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: TcpStream, address: SocketAddr) {
+        match self.greet(&stream) {
+            Ok((peer, lines)) => {
+                tracing::info!(%peer, %address, "{peer} connected");
+                let trouble = self.read_lines(peer, &stream, lines);
+                tracing::info!(%peer, %address, "connection from {peer} ended: {trouble}");
+            }
+            Err(trouble) => {
+                tracing::info!(%address, "refused a connection to the peers' port: {trouble}");
+            }
+        }
+        // It may be gone already: then there is nothing to shut down.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+
+    /// Hears who it is, and answers.
+    fn greet(&self, stream: &TcpStream) -> Result<(NodeId, LineReader<TcpStream>), String> {
+        let own = &self.listener.own;
+        let prepare = || -> std::io::Result<TcpStream> {
+            stream.set_nodelay(true)?;
+            stream.set_write_timeout(Some(GREETING_TIMEOUT))?;
+            stream.try_clone()
+        };
+        let reading = prepare().map_err(|error| error.to_string())?;
+        let mut lines = LineReader::new(reading, max_peer_line_bytes(self.listener.max_line_bytes));
+        let line = next_line(&mut lines, GREETING_TIMEOUT)?;
+        let verdict = match decode_greeting(&line).map_err(|error| error.to_string())? {
+            Decoded::Line(PeerLine::Hello(hello)) => self.judge(&hello).map(|()| hello.from),
+            Decoded::Line(_) | Decoded::Unknown { .. } => return Err("expected a hello".to_owned()),
+        };
+        let answer = match &verdict {
+            Ok(_) => {
+                PeerLine::Welcome(Welcome { from: own.from, boot: own.boot, incarnation: own.incarnation })
+            }
+            Err(why) => PeerLine::Refused(Refused { why: why.clone() }),
+        };
+        let mut out = Vec::new();
+        answer.encode(&mut out);
+        (&*stream).write_all(&out).map_err(|error| error.to_string())?;
+        verdict.map(|peer| (peer, lines))
+    }
+
+    fn judge(&self, hello: &Hello) -> Result<(), String> {
+        let own = &self.listener.own;
+        let peer = hello.from;
+        if hello.version != PROTOCOL_VERSION {
+            return Err(format!("it speaks version {}, and {} {PROTOCOL_VERSION}", hello.version, own.from));
+        }
+        if hello.cluster != own.cluster {
+            let (theirs, ours) = (quote_external(&hello.cluster), quote_external(&own.cluster));
+            return Err(format!("it belongs to the cluster {theirs}, and {} to {ours}", own.from));
+        }
+        if hello.to != own.from {
+            return Err(format!("it looks for {}, and this is {}", hello.to, own.from));
+        }
+        if !own.first_voters.contains(&peer) {
+            return Err(format!("{peer} is not one of {:?}", own.first_voters));
+        }
+        if hello.first_voters != own.first_voters {
+            let (theirs, ours) = (&hello.first_voters, &own.first_voters);
+            return Err(format!(
+                "{peer} was started in a cluster of {theirs:?}, and {} in one of {ours:?}",
+                own.from
+            ));
+        }
+        check_incarnation(&self.listener.inbox, peer, Incarnation(hello.incarnation))
+    }
+
+    /// Reads until the connection breaks or is replaced; says why it ended.
+    fn read_lines(&self, peer: NodeId, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
+        if let Err(error) = self.replace(peer, stream) {
+            return error.to_string();
+        }
+        let me = self.listener.own.from;
+        loop {
+            let term = Term(self.listener.inbox.term.load(Ordering::Relaxed));
+            let line = match lines.next_line() {
+                Next::Line(line) => line,
+                Next::TooLong => return "its line is too long".to_owned(),
+                Next::End => return "it closed the connection".to_owned(),
+                Next::NeedsMore => match lines.fill() {
+                    Ok(()) => continue,
+                    // A peer pings far more often than that.
+                    Err(error) if is_timeout(&error) => return "it fell silent".to_owned(),
+                    Err(error) => return error.to_string(),
+                },
+            };
+            match decode(line, &Ends { me, peer, term }) {
+                Ok(Decoded::Line(PeerLine::Envelope(envelope))) => {
+                    let from = &envelope.message;
+                    tracing::trace!(
+                        %peer,
+                        peer_boot = envelope.boot,
+                        peer_event = envelope.event,
+                        term = %from.term,
+                        body = ?from.body,
+                        "hears"
+                    );
+                    if self.listener.inbox.peers.send(FromPeer::Message(envelope)).is_err() {
+                        return "the raft thread is gone".to_owned();
+                    }
+                }
+                Ok(Decoded::Line(PeerLine::Ping(ping))) => {
+                    let mut out = Vec::new();
+                    PeerLine::Pong(ping).encode(&mut out);
+                    if let Err(error) = (&*stream).write_all(&out) {
+                        return error.to_string();
+                    }
+                }
+                Ok(Decoded::Line(_)) => return "it sent what only this side may".to_owned(),
+                Ok(Decoded::Unknown { name }) => {
+                    tracing::info!(%peer, "{peer} sent {name}, which this version does not know: dropped");
+                }
+                Err(invalid) => return format!("its line is not valid: {invalid}"),
+            }
+        }
+    }
+
+    /// A peer that connects again has given up its earlier connection, whatever this side thinks of it.
+    fn replace(&self, peer: NodeId, stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_read_timeout(Some(SILENCE_TIMEOUT))?;
+        stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = current.insert(peer, stream.try_clone()?) {
+            // It may be gone already: then there is nothing to shut down.
+            let _ = earlier.shutdown(Shutdown::Both);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! The writer to one peer: connects, greets, sends what the raft thread queues, and asks now and then whether
+//! anyone is there. When the connection breaks it begins again, ever more slowly and never in step with
+//! others. Nothing waits for it: a hung peer costs its own thread and its own queue (FAULTS row 53).
+
+use super::raft_thread::{FromPeer, Inbox};
+use super::status::StatusBoard;
+use crate::storage::{Incarnation, RememberedPeer};
+use crate::types::NodeId;
+use crate::wire::line::{LineReader, Next};
+use crate::wire::peer::{
+    Decoded, Ends, Envelope, Hello, PeerLine, Ping, decode, decode_greeting, max_peer_line_bytes,
+};
+use crate::wire::quote_external;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long connecting, and each side of the greeting, may take.
+pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two pings; the pong must be there before the next.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a peer may take no bytes, or owe a pong, before the connection counts as dead.
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+/// Bytes that go out in one write, about.
+const WRITE_BYTES: usize = 1024 * 1024;
+
+/// Everything the thread owns.
+pub(super) struct PeerSender {
+    pub hello: Hello,
+    pub address: String,
+    pub queue: Receiver<Envelope>,
+    pub inbox: Inbox,
+    pub board: Arc<StatusBoard>,
+    pub max_line_bytes: usize,
+}
+
+/// A greeted connection.
+struct Link {
+    stream: TcpStream,
+    answers: LineReader<TcpStream>,
+    ends: Ends,
+    ping_number: u64,
+    pong_due: bool,
+}
+
+impl PeerSender {
+    /// Runs as long as the raft thread does.
+    pub fn run(self) -> String {
+        let peer = self.hello.to;
+        let mut retry = Retry::new();
+        let mut last_trouble = String::new();
+        loop {
+            match self.connect() {
+                Ok(mut link) => {
+                    tracing::info!(%peer, address = %self.address, "connected to {peer}");
+                    last_trouble.clear();
+                    retry = Retry::new();
+                    self.board.set_connected(peer, true);
+                    let trouble = self.serve(&mut link);
+                    self.board.set_connected(peer, false);
+                    match trouble {
+                        Some(trouble) => tracing::info!(%peer, "connection to {peer} ended: {trouble}"),
+                        None => return "the raft thread is gone".to_owned(),
+                    }
+                }
+                // The same trouble again is no news.
+                Err(trouble) if trouble == last_trouble => {}
+                Err(trouble) => {
+                    tracing::info!(%peer, address = %self.address, "cannot connect to {peer}: {trouble}");
+                    last_trouble = trouble;
+                }
+            }
+            thread::sleep(retry.next());
+        }
+    }
+
+    fn connect(&self) -> Result<Link, String> {
+        let stream = dial(&self.address).map_err(|error| error.to_string())?;
+        let configure = || -> io::Result<TcpStream> {
+            stream.set_nodelay(true)?;
+            stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
+            stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
+            let mut line = Vec::new();
+            PeerLine::Hello(self.hello.clone()).encode(&mut line);
+            (&stream).write_all(&line)?;
+            stream.try_clone()
+        };
+        let reading = configure().map_err(|error| error.to_string())?;
+        let mut answers = LineReader::new(reading, max_peer_line_bytes(self.max_line_bytes));
+        let line = next_line(&mut answers, GREETING_TIMEOUT)?;
+        let answer = decode_greeting(&line).map_err(|error| error.to_string())?;
+        let peer = self.hello.to;
+        match answer {
+            Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
+                check_incarnation(&self.inbox, peer, Incarnation(welcome.incarnation))?;
+            }
+            Decoded::Line(PeerLine::Refused(refused)) => {
+                return Err(format!("it refused: {}", quote_external(refused.why)));
+            }
+            Decoded::Line(_) | Decoded::Unknown { .. } => {
+                return Err(format!("whoever answers is not {peer}"));
+            }
+        }
+        let ends = Ends { me: self.hello.from, peer, term: Default::default() };
+        Ok(Link { stream, answers, ends, ping_number: 0, pong_due: false })
+    }
+
+    /// Sends until the connection breaks, and says why; none when nothing will ever come any more.
+    fn serve(&self, link: &mut Link) -> Option<String> {
+        // What was queued for a connection that is gone would only be rejected now: Raft sends it again.
+        while self.queue.try_recv().is_ok() {}
+        let mut next_ping = Instant::now() + PING_INTERVAL;
+        let mut buffer = Vec::new();
+        loop {
+            match self.queue.recv_deadline(next_ping) {
+                Ok(envelope) => {
+                    PeerLine::Envelope(envelope).encode(&mut buffer);
+                    while buffer.len() < WRITE_BYTES {
+                        let Ok(envelope) = self.queue.try_recv() else { break };
+                        PeerLine::Envelope(envelope).encode(&mut buffer);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+            if Instant::now() >= next_ping {
+                next_ping = Instant::now() + PING_INTERVAL;
+                if let Err(trouble) = link.exchange_pings(&mut buffer) {
+                    return Some(trouble);
+                }
+            }
+            if let Err(error) = link.stream.write_all(&buffer) {
+                return Some(format!("cannot send: {error}"));
+            }
+            buffer.clear();
+        }
+    }
+}
+
+impl Link {
+    /// Takes the pong to the last ping, which had all the time since, and asks again. Without this a
+    /// connection whose other end vanished silently would look alive for minutes.
+    fn exchange_pings(&mut self, buffer: &mut Vec<u8>) -> Result<(), String> {
+        if self.pong_due {
+            let line = next_line(&mut self.answers, SILENCE_TIMEOUT)?;
+            match decode(&line, &self.ends).map_err(|error| error.to_string())? {
+                Decoded::Line(PeerLine::Pong(pong)) if pong.number == self.ping_number => {}
+                Decoded::Line(_) | Decoded::Unknown { .. } => return Err("expected a pong".to_owned()),
+            }
+        }
+        self.ping_number += 1;
+        self.pong_due = true;
+        PeerLine::Ping(Ping { number: self.ping_number }).encode(buffer);
+        Ok(())
+    }
+}
+
+/// Asks the raft thread whether this is the incarnation of `peer` that it knows.
+pub(super) fn check_incarnation(inbox: &Inbox, peer: NodeId, incarnation: Incarnation) -> Result<(), String> {
+    let (reply, answer) = bounded(1);
+    let greeting = FromPeer::Greeting { peer, incarnation, reply };
+    inbox.peers.send(greeting).map_err(|_| "the raft thread is gone".to_owned())?;
+    match answer.recv_timeout(GREETING_TIMEOUT) {
+        Ok(RememberedPeer::Known | RememberedPeer::Remembered) => Ok(()),
+        Ok(RememberedPeer::Different { remembered }) => Err(format!(
+            "{peer} has the incarnation {incarnation} and had {remembered}: it lost its data directory, and \
+             must not vote under this id any more"
+        )),
+        Err(_) => Err("this node's disk does not answer".to_owned()),
+    }
+}
+
+/// The next line within a time, counted in full and not for each read.
+pub(super) fn next_line(reader: &mut LineReader<TcpStream>, timeout: Duration) -> Result<Vec<u8>, String> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match reader.next_line() {
+            Next::Line(line) => return Ok(line.to_vec()),
+            Next::TooLong => return Err("its line is too long".to_owned()),
+            Next::End => return Err("it closed the connection".to_owned()),
+            Next::NeedsMore => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("it does not answer".to_owned());
+        }
+        let filled = reader.source().set_read_timeout(Some(left)).and_then(|()| reader.fill());
+        match filled {
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(describe(error)),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Whether a read gave up because its time was over.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn describe(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// Tries each address that the name stands for.
+fn dial(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name stands for no address");
+    for candidate in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&candidate, GREETING_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Times between attempts: doubling, and spread by half to either side, so that nodes that lost the same peer
+/// do not come back in step (FAULTS row 56).
+struct Retry(Duration);
+
+impl Retry {
+    fn new() -> Retry {
+        Retry(FIRST_RETRY)
+    }
+
+    fn next(&mut self) -> Duration {
+        let base = self.0;
+        self.0 = (base * 2).min(LAST_RETRY);
+        // Without randomness from the system there is still the plain back-off.
+        let spread = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+        base.mul_f64(0.5 + spread)
+    }
+}

@@ -1,0 +1,225 @@
+//! The raft thread: the one owner of [`Node`]. It takes what waits in its inbox, in this order and with a
+//! share each: peers, the KV thread, clients; so a flood of clients delays no heartbeat and no apply. It blocks
+//! on nothing but its inbox and its disk.
+
+use super::connection::no_outcome;
+use super::kv_thread::Polled;
+use super::status::StatusBoard;
+use super::ticket::Ticket;
+use crate::node::{Event, Node, Rejection, Rim, Work};
+use crate::raft::{Note, RaftState, Weight};
+use crate::storage::{FileDisk, Incarnation, RememberedPeer, StorageError};
+use crate::types::{NodeId, Term};
+use crate::wire::client::{ErrorCode, Response};
+use crate::wire::peer::Envelope;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Lines from peers, and events of clients, that one batch takes.
+const BATCH_SHARE: usize = 1024;
+/// Messages that may wait for the writer of one peer; Raft sends again what does not fit.
+const PEER_QUEUE: usize = 1024;
+/// Lines from peers that may wait for this thread; then their readers wait.
+const PEERS_INBOX: usize = 4096;
+/// Groups of requests that may wait for this thread; then their readers wait.
+const CLIENTS_INBOX: usize = 1024;
+
+/// What comes from peers.
+pub(super) enum FromPeer {
+    /// A message, checked.
+    Message(Envelope),
+    /// A peer has shown its incarnation: compare it with the one remembered, or remember it.
+    Greeting { peer: NodeId, incarnation: Incarnation, reply: Sender<RememberedPeer> },
+}
+
+/// The ways into the raft thread.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    pub peers: Sender<FromPeer>,
+    pub clients: Sender<Vec<Event<Ticket>>>,
+    /// This node's term, an older one or the newest, for checking what peers send.
+    pub term: Arc<AtomicU64>,
+}
+
+/// The other ends.
+pub(super) struct Outbox {
+    peers: Receiver<FromPeer>,
+    clients: Receiver<Vec<Event<Ticket>>>,
+    term: Arc<AtomicU64>,
+}
+
+pub(super) fn inbox(term: Term) -> (Inbox, Outbox) {
+    let (peers_in, peers_out) = bounded(PEERS_INBOX);
+    let (clients_in, clients_out) = bounded(CLIENTS_INBOX);
+    let term = Arc::new(AtomicU64::new(term.0));
+    let inbox = Inbox { peers: peers_in, clients: clients_in, term: Arc::clone(&term) };
+    (inbox, Outbox { peers: peers_out, clients: clients_out, term })
+}
+
+/// The queue to one peer's writer.
+pub(super) fn peer_queue() -> (Sender<Envelope>, Receiver<Envelope>) {
+    bounded(PEER_QUEUE)
+}
+
+/// How real time becomes ticks.
+#[derive(Clone, Debug)]
+pub(super) struct Clock {
+    pub tick: Duration,
+    /// The most that one look at the clock may count: see [`TickClock::due`].
+    pub max_ticks_at_once: u32,
+}
+
+/// Everything the thread owns.
+pub(super) struct RaftThread {
+    pub node: Node<FileDisk, Ticket>,
+    pub outbox: Outbox,
+    pub polls: Receiver<Polled>,
+    pub links: Links,
+    pub board: Arc<StatusBoard>,
+    pub clock: Clock,
+}
+
+/// Where the node's decisions go.
+pub(super) struct Links {
+    pub peers: BTreeMap<NodeId, Sender<Envelope>>,
+    pub work: Sender<Work<Ticket>>,
+}
+
+impl RaftThread {
+    /// Runs until the disk fails; says how.
+    pub fn run(mut self) -> String {
+        let mut clock = TickClock::new(self.clock.clone());
+        loop {
+            if let Err(error) = self.run_batch(&mut clock) {
+                return error.to_string();
+            }
+            self.outbox.term.store(self.node.raft().term().0, Ordering::Relaxed);
+            self.board.post_node(self.node.status());
+        }
+    }
+
+    fn run_batch(&mut self, clock: &mut TickClock) -> Result<(), StorageError> {
+        self.wait(clock.until_next());
+        // What has queued up during a stall is taken in before an expired election timer is acted on.
+        for _ in 0..BATCH_SHARE {
+            match self.outbox.peers.try_recv() {
+                Ok(FromPeer::Message(envelope)) => {
+                    self.node.take(Event::Peer(envelope.message), &mut self.links);
+                }
+                Ok(FromPeer::Greeting { peer, incarnation, reply }) => {
+                    let remembered = self.node.remember_peer(peer, incarnation)?;
+                    // A greeter that did not wait is gone with its connection.
+                    let _ = reply.try_send(remembered);
+                }
+                Err(_) => break,
+            }
+        }
+        while let Ok(Polled { last_applied }) = self.polls.try_recv() {
+            self.node.take(Event::Poll { last_applied }, &mut self.links);
+        }
+        let mut taken = 0;
+        while taken < BATCH_SHARE {
+            let Ok(events) = self.outbox.clients.try_recv() else { break };
+            taken += events.len();
+            for event in events {
+                self.node.take(event, &mut self.links);
+            }
+        }
+        for _ in 0..clock.due() {
+            self.node.take(Event::Tick, &mut self.links);
+        }
+        self.node.finish_batch(&mut self.links)
+    }
+
+    /// Waits until something is in the inbox or the next tick is due.
+    fn wait(&self, timeout: Duration) {
+        let Outbox { peers, clients, .. } = &self.outbox;
+        let mut select = crossbeam_channel::Select::new();
+        select.recv(peers);
+        select.recv(&self.polls);
+        select.recv(clients);
+        // Which one it was does not matter: all are looked at, in order.
+        let _ = select.ready_timeout(timeout);
+    }
+}
+
+/// Turns real time into ticks, without trusting that this thread always ran.
+struct TickClock {
+    clock: Clock,
+    counted_to: Instant,
+}
+
+impl TickClock {
+    fn new(clock: Clock) -> TickClock {
+        TickClock { clock, counted_to: Instant::now() }
+    }
+
+    fn until_next(&self) -> Duration {
+        (self.counted_to + self.clock.tick).saturating_duration_since(Instant::now())
+    }
+
+    /// The ticks that have become due. After a stall (a paused process, a slow sync) no more than
+    /// `max_ticks_at_once` count, less than an election timeout: the node was deaf meanwhile, and has to look
+    /// into its inbox at least once more before it may say that it heard no leader.
+    fn due(&mut self) -> u32 {
+        let elapsed = Instant::now().saturating_duration_since(self.counted_to);
+        let ticks = elapsed.as_nanos() / self.clock.tick.as_nanos().max(1);
+        match u32::try_from(ticks) {
+            Ok(ticks) if ticks <= self.clock.max_ticks_at_once => {
+                self.counted_to += self.clock.tick * ticks;
+                ticks
+            }
+            _ => {
+                self.counted_to = Instant::now();
+                self.clock.max_ticks_at_once
+            }
+        }
+    }
+}
+
+impl Rim<Ticket> for Links {
+    fn send(&mut self, envelope: Envelope) {
+        let Envelope { boot, event, message } = &envelope;
+        tracing::trace!(boot, event, to = %message.to, term = %message.term, body = ?message.body, "sends");
+        let Some(queue) = self.peers.get(&message.to) else { return };
+        match queue.try_send(envelope) {
+            Ok(()) => {}
+            // Raft sends again, and so does forwarding, under the same numbers.
+            Err(TrySendError::Full(envelope)) => {
+                tracing::debug!(to = %envelope.message.to, "queue is full: a message is dropped");
+            }
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn work(&mut self, work: Work<Ticket>) {
+        // The KV thread has one poll outstanding and its queue one place: there is always room. Without the
+        // KV thread the process is ending.
+        let _ = self.work.try_send(work);
+    }
+
+    fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
+        let response = match rejection {
+            Rejection::Busy => {
+                Response::error(ErrorCode::Busy, "too much is under way: try again a little later")
+            }
+            Rejection::Unavailable => {
+                let message = "not carried out, and never will be: no leader was found in time";
+                Response::error(ErrorCode::Unavailable, message)
+            }
+            Rejection::Timeout => no_outcome(),
+        };
+        ticket.slot().answer(&response);
+    }
+
+    fn note(&mut self, event: u64, note: &Note, raft: &RaftState) {
+        let who = format_args!("{}@{}", raft.id(), raft.term());
+        match note.weight() {
+            Weight::Event => tracing::info!(event, "{who} {}: {note}", raft.role()),
+            Weight::Detail => tracing::debug!(event, "{who} {}: {note}", raft.role()),
+        }
+    }
+}
