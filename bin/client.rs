@@ -1,3 +1,5 @@
-//! The client.
+//! `raftkv-client`: see [`raftkv::client`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    raftkv::client::run()
+}

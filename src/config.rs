@@ -299,7 +299,7 @@ fn check_address(
 }
 
 /// Host in lower case and port, or nothing when the text is not `HOST:PORT` with a port above 0.
-fn split_address(text: &str) -> Option<(String, u16)> {
+pub(crate) fn split_address(text: &str) -> Option<(String, u16)> {
     let (host, port) = match text.parse::<SocketAddr>() {
         Ok(address) => (address.ip().to_string(), address.port()),
         Err(_) => {

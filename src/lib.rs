@@ -27,7 +27,9 @@
 //! | [`storage`] | log, term and vote on disk |
 //! | [`wire`] | one JSON line a message |
 //! | [`config`] | `cluster.toml` |
+//! | [`client`] | the command-line client: words, connections, bench |
 
+pub mod client;
 pub mod config;
 pub mod json;
 pub mod kv;

@@ -1,0 +1,355 @@
+//! Asking the cluster: one connection at a time, another node when one is down, and no write done twice.
+//!
+//! What may be repeated decides what happens when a connection breaks between request and answer. A read is
+//! asked again of the next node. A write made from words carries a client's name and number, so the cluster
+//! itself tells a repeat from a second wish, and it is sent again too. A line of the user's own is sent once:
+//! when its answer is lost, so is its outcome, and the client says so ([`Failure::Lost`]). Nothing here sleeps
+//! or tries for ever: each request goes round the nodes once.
+
+use super::words::{Request, WordRequest};
+use crate::config::MAX_LINE_BYTES;
+use crate::wire::line::{LineReader, Next};
+use crate::wire::quote_external;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::io::{self, ErrorKind, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// The longest answer: the largest `max_line_bytes` that a cluster can have, and 64 KiB.
+const MAX_ANSWER_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
+
+/// How long to wait for a node to take a connection. Across the machine or a data centre it is there at once
+/// or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection to one node.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    reader: LineReader<TcpStream>,
+}
+
+impl Connection {
+    /// Connects to `HOST:PORT`, trying each address that the name has. From then on a read or a write that
+    /// takes longer than `timeout` fails.
+    pub fn open(address: &str, timeout: Duration) -> io::Result<Connection> {
+        let mut last_error = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        for address in address.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT.min(timeout)) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(timeout))?;
+                    stream.set_write_timeout(Some(timeout))?;
+                    let reader = LineReader::new(stream.try_clone()?, MAX_ANSWER_BYTES);
+                    return Ok(Connection { stream, reader });
+                }
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
+    /// Sends bytes: whole lines with their newlines.
+    pub fn send(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.stream.write_all(lines)
+    }
+
+    /// The next answer, without newline. Fails on the end of the connection too.
+    pub fn receive(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(answer) = self.received()? {
+                return Ok(answer);
+            }
+            self.reader.fill()?;
+        }
+    }
+
+    /// The next answer if it is here already; never waits.
+    pub fn received(&mut self) -> io::Result<Option<Vec<u8>>> {
+        match self.reader.next_line() {
+            Next::Line(line) => Ok(Some(line.to_vec())),
+            Next::NeedsMore => Ok(None),
+            Next::TooLong => Err(io::Error::new(ErrorKind::InvalidData, "the answer is too long")),
+            Next::End => Err(io::Error::new(ErrorKind::UnexpectedEof, "the node closed the connection")),
+        }
+    }
+
+    /// Whether the node is known to have closed the connection while nothing was asked.
+    fn is_closed(&self) -> bool {
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let restored = self.stream.set_nonblocking(false);
+        // A node that speaks unasked says farewell.
+        let open = matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        !open || restored.is_err()
+    }
+}
+
+/// As much of an answer as the client looks at.
+#[derive(Debug, Deserialize)]
+pub struct Answer {
+    /// Whether it was done.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<AnswerError>,
+}
+
+/// The reason in an answer that is not `ok`.
+#[derive(Debug, Deserialize)]
+pub struct AnswerError {
+    /// One of the contract's codes.
+    pub code: String,
+}
+
+impl Answer {
+    /// Reads an answer; fails on what is none.
+    pub fn parse(line: &[u8]) -> io::Result<Answer> {
+        serde_json::from_slice(line).map_err(|_| {
+            let text = format!("{} is no answer of a node", quote_external(line));
+            io::Error::new(ErrorKind::InvalidData, text)
+        })
+    }
+
+    /// The error's code; empty when there is none.
+    pub fn code(&self) -> &str {
+        self.error.as_ref().map_or("", |error| error.code.as_str())
+    }
+}
+
+/// Why a request has no answer of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No node could be reached: nothing was sent.
+    Unreachable(String),
+    /// The request was sent and its answer never came: it may have been carried out, may still be, or never.
+    Lost(String),
+}
+
+impl Failure {
+    /// What happened, on one line.
+    pub fn message(&self) -> &str {
+        match self {
+            Failure::Unreachable(message) | Failure::Lost(message) => message,
+        }
+    }
+
+    /// The failure in the form of an answer to `request`, for those who expect one line a request. Its codes
+    /// are the client's own: `unreachable` and `connection_lost`.
+    pub fn answer(&self, request: &Request) -> String {
+        let code = match self {
+            Failure::Unreachable(_) => "unreachable",
+            Failure::Lost(_) => "connection_lost",
+        };
+        local_answer(Some(request), code, self.message())
+    }
+}
+
+/// An error in the form of a node's answer, made by the client itself.
+pub fn local_answer(request: Option<&Request>, code: &str, message: &str) -> String {
+    #[derive(Deserialize)]
+    struct OnlyId {
+        id: Option<Box<RawValue>>,
+    }
+    let id = match request {
+        Some(Request::Raw(line)) => serde_json::from_str(line).ok().and_then(|only: OnlyId| only.id),
+        Some(Request::Words(_)) | None => None,
+    };
+    let id = id.map_or(String::new(), |id| format!("\"id\":{},", id.get()));
+    let message = serde_json::Value::from(message);
+    format!(r#"{{{id}"ok":false,"error":{{"code":"{code}","message":{message}}}}}"#)
+}
+
+/// The name and number under which this client's writes can be told apart, see "Exactly once" in the contract.
+#[derive(Debug)]
+struct Session {
+    client: String,
+    seq: u64,
+}
+
+impl Session {
+    /// A name that nobody else has. Fails when the system has no random numbers.
+    fn new() -> io::Result<Session> {
+        let random = getrandom::u64().map_err(io::Error::other)?;
+        Ok(Session { client: format!("client-{random:016x}"), seq: 1 })
+    }
+}
+
+/// The cluster as one client sees it: the addresses, and the connection to the node in use.
+#[derive(Debug)]
+pub struct Cluster {
+    addresses: Vec<String>,
+    current: usize,
+    connection: Option<Connection>,
+    timeout: Duration,
+    session: Option<Session>,
+}
+
+impl Cluster {
+    /// A client of the nodes at these addresses, `HOST:PORT` each, that gives up on a node which does not
+    /// answer within `timeout`. Connects when there is something to ask.
+    pub fn new(addresses: Vec<String>, timeout: Duration) -> Cluster {
+        Cluster { addresses, current: 0, connection: None, timeout, session: None }
+    }
+
+    /// Asks, and gives the answer's line as the node wrote it.
+    pub fn ask(&mut self, request: &Request) -> Result<String, Failure> {
+        match request {
+            Request::Raw(line) => self.go_round(line, false).map(|round| round.line),
+            Request::Words(words) if words.is_write() => self.ask_write(words),
+            Request::Words(words) => self.go_round(&words.line(), true).map(|round| round.line),
+        }
+    }
+
+    fn ask_write(&mut self, words: &WordRequest) -> Result<String, Failure> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::new().map_err(|error| Failure::Unreachable(error.to_string()))?,
+        };
+        let round = self.go_round(&words.named(&session.client, session.seq).line(), true);
+        match round {
+            // The number counts on. After anything else the next write begins under a new name: the fate of
+            // this number may be open, and a name that no applied write has carried can only begin with 1.
+            Ok(round) if round.answer.ok => {
+                self.session = Some(Session { seq: session.seq + 1, ..session });
+                Ok(round.line)
+            }
+            // The refusal speaks of the repeat only, and nobody knows of the first.
+            Ok(Round { answer, lost: Some(lost), .. })
+                if !matches!(answer.code(), "bad_request" | "too_large" | "timeout") =>
+            {
+                Err(Failure::Lost(format!("{lost}; it was sent again and refused as {}", answer.code())))
+            }
+            Ok(round) => Ok(round.line),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Sends one line to one node after the other until there is an answer. The first node is tried once more
+    /// at the end, for it may have restarted. A line that may not be repeated is sent once at most.
+    fn go_round(&mut self, line: &str, may_repeat: bool) -> Result<Round, Failure> {
+        let mut lost = None;
+        let mut unreached = Vec::new();
+        for _ in 0..=self.addresses.len() {
+            let address = self.addresses[self.current].clone();
+            let mut connection = match self.connected(&address) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    unreached.push(format!("{address} ({error})"));
+                    self.current = (self.current + 1) % self.addresses.len();
+                    continue;
+                }
+            };
+            match exchange(&mut connection, line) {
+                Ok((line, answer)) => {
+                    self.connection = Some(connection);
+                    return Ok(Round { line, answer, lost });
+                }
+                Err(error) => {
+                    self.current = (self.current + 1) % self.addresses.len();
+                    let what = if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+                        format!("{address} did not answer within {} ms", self.timeout.as_millis())
+                    } else {
+                        format!("the connection to {address} broke before the answer ({error})")
+                    };
+                    lost = Some(format!("{what}: the request may have been carried out, or may still be"));
+                }
+            }
+            if !may_repeat {
+                break;
+            }
+        }
+        Err(match lost {
+            Some(lost) => Failure::Lost(lost),
+            None => {
+                unreached.dedup();
+                unreached.truncate(self.addresses.len());
+                Failure::Unreachable(format!("no node could be reached: {}", unreached.join(", ")))
+            }
+        })
+    }
+
+    /// The connection in use if it still stands, or a new one to `address`.
+    fn connected(&mut self, address: &str) -> io::Result<Connection> {
+        match self.connection.take() {
+            Some(connection) if !connection.is_closed() => Ok(connection),
+            _ => Connection::open(address, self.timeout),
+        }
+    }
+}
+
+/// What came of going round.
+struct Round {
+    line: String,
+    answer: Answer,
+    /// How an earlier sending of the same line ended without an answer.
+    lost: Option<String>,
+}
+
+fn exchange(connection: &mut Connection, line: &str) -> io::Result<(String, Answer)> {
+    connection.send(format!("{line}\n").as_bytes())?;
+    let received = connection.receive()?;
+    let answer = Answer::parse(&received)?;
+    // JSON that parsed with a string in it may still hold bytes that are not UTF-8 where nobody looked.
+    let line = String::from_utf8(received).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+    Ok((line, answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::words::{self, Command};
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// The end of a connection takes its time to arrive, the longer when a child process of another test holds
+    /// a copy of the descriptor; so the test waits until the client can see it. A line of the user's own is
+    /// sent once at most: were the old connection used, the request would be lost.
+    #[test]
+    fn a_connection_that_was_closed_meanwhile_costs_no_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.unwrap());
+                reader.read_line(&mut String::new()).unwrap();
+                reader.get_mut().write_all(b"{\"ok\":true}\n").unwrap();
+            }
+        });
+        let Ok(Some(Command::Ask(request))) = words::parse_line(r#"{"op":"status"}"#) else { panic!() };
+        let mut cluster = Cluster::new(vec![address], PATIENCE);
+        for _ in 0..3 {
+            assert_eq!(cluster.ask(&request), Ok(r#"{"ok":true}"#.to_owned()));
+            let deadline = Instant::now() + PATIENCE;
+            while !cluster.connection.as_ref().is_some_and(Connection::is_closed) {
+                assert!(Instant::now() < deadline, "the closed connection is taken for an open one");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_connection_is_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            // One connection only: a second one would wait for ever.
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let mut line = String::new();
+            while reader.read_line(&mut line).unwrap() > 0 {
+                reader.get_mut().write_all(b"{\"ok\":true}\n").unwrap();
+            }
+            line.lines().count()
+        });
+        let Ok(Some(Command::Ask(request))) = words::parse_line(r#"{"op":"status"}"#) else { panic!() };
+        let mut cluster = Cluster::new(vec![address], PATIENCE);
+        for _ in 0..3 {
+            cluster.ask(&request).unwrap();
+        }
+        drop(cluster);
+        assert_eq!(server.join().unwrap(), 3);
+    }
+}

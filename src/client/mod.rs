@@ -1,0 +1,167 @@
+//! `raftkv-client`: a person's or a script's way to the cluster, over the same lines that `nc` could send.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`words`] | `set x 1` into a request |
+//! | [`connection`] | asking, another node when one is down, no write done twice |
+//! | [`repl`] | lines in, answers out |
+//! | [`bench`] | how fast is it? |
+//!
+//! Exit status: 0 for `ok:true`, 1 for `ok:false` or when no node could be asked, 2 for bad usage.
+
+pub mod bench;
+pub mod connection;
+pub mod repl;
+pub mod words;
+
+use crate::config::{self, Config, Timing};
+use clap::{Parser, Subcommand};
+use connection::{Answer, Cluster};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use words::Command;
+
+const EXAMPLES: &str = "\
+Examples:
+  raftkv-client set x 1                   store a number
+  raftkv-client get x                     {\"ok\":true,\"value\":1,\"index\":3}
+  raftkv-client --connect 127.0.0.1:16002 status
+  raftkv-client                           a prompt; in a pipe, one answer a line
+  raftkv-client < requests.txt
+  raftkv-client bench --clients 16        how fast is it?
+
+Writes made from words are repeated on the next node when a connection breaks, and are carried out once all
+the same. A line of JSON is sent once. Besides the servers' errors there are two of the client's own:
+unreachable (nothing was sent) and connection_lost (sent, the answer never came: the outcome is unknown).
+
+Exit status: 0 when the answer is ok, 1 when it is not or no node could be asked, 2 on bad usage.";
+
+/// Talks to a raftkv cluster: with a command one request, without one a line at a time.
+#[derive(Debug, Parser)]
+#[command(name = "raftkv-client", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(subcommand_value_name = "COMMAND", subcommand_help_heading = "Commands")]
+struct Arguments {
+    /// The cluster's file [default: ./cluster.toml when it is there, else 127.0.0.1:16001 to 16005]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The client addresses of some nodes, instead of a file
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = address, conflicts_with = "config")]
+    connect: Vec<String>,
+
+    /// How long to wait for a node's answer before trying the next [default: request_timeout_ms + 2000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    timeout_ms: Option<u64>,
+
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Measure how many requests the cluster carries out, and how long they take
+    Bench(bench::Options),
+    /// set, get, delete, cas, scan, status, help, or a line of JSON: see `raftkv-client help`
+    #[command(external_subcommand)]
+    Words(Vec<String>),
+}
+
+fn address(text: &str) -> Result<String, String> {
+    match config::split_address(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected HOST:PORT such as 127.0.0.1:16001".to_owned()),
+    }
+}
+
+/// The program: takes the process's arguments, standard input and output, and gives its exit status.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (addresses, timeout) = match where_to(&arguments) {
+        Ok(found) => found,
+        Err(why) => return fail(2, &why),
+    };
+    let mut output = io::stdout().lock();
+    let result = match arguments.command {
+        Some(Subcommands::Bench(options)) => match bench::run(&options, &addresses, timeout) {
+            Ok(report) => {
+                write!(output, "{report}").and_then(|()| output.flush()).map(|()| ExitCode::SUCCESS)
+            }
+            Err(why) => return fail(1, &why),
+        },
+        Some(Subcommands::Words(words)) => {
+            one_request(&words, &mut Cluster::new(addresses, timeout), &mut output)
+        }
+        None => {
+            let mut cluster = Cluster::new(addresses, timeout);
+            if io::stdin().is_terminal() {
+                repl::run_terminal(&mut cluster, &mut output).map(|()| ExitCode::SUCCESS)
+            } else {
+                let answered = repl::run_pipe(&mut cluster, io::stdin().lock(), &mut output);
+                answered.map(|all| if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+        }
+    };
+    match result {
+        Ok(status) => status,
+        // Whoever read the answers has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn one_request(words: &[String], cluster: &mut Cluster, output: &mut impl Write) -> io::Result<ExitCode> {
+    let request = match words::parse_arguments(words) {
+        Ok(Command::Ask(request)) => request,
+        Ok(Command::Help) => {
+            writeln!(output, "{}", words::HELP)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Command::Quit) => return Ok(ExitCode::SUCCESS),
+        Err(usage) => return Ok(fail(2, &format!("{usage}\nTry: raftkv-client help"))),
+    };
+    match cluster.ask(&request) {
+        Ok(line) => {
+            let ok = Answer::parse(line.as_bytes()).is_ok_and(|answer| answer.ok);
+            let status = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            // The status speaks of the answer also when nobody reads it.
+            match writeln!(output, "{line}").and_then(|()| output.flush()) {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+                _ => Ok(status),
+            }
+        }
+        Err(failure) => Ok(fail(1, failure.message())),
+    }
+}
+
+/// The addresses to try, in order, and how long to wait for each.
+fn where_to(arguments: &Arguments) -> Result<(Vec<String>, Duration), String> {
+    let default_file = Path::new("cluster.toml");
+    let file = match &arguments.config {
+        Some(file) => Some(file.as_path()),
+        None if arguments.connect.is_empty() && default_file.exists() => Some(default_file),
+        None => None,
+    };
+    let mut request_timeout_ms = Timing::default().request_timeout_ms;
+    let addresses = match file {
+        Some(file) => {
+            let config = Config::load(file).map_err(|error| error.to_string())?;
+            request_timeout_ms = config.timing.request_timeout_ms;
+            config.nodes.into_iter().map(|node| node.client).collect()
+        }
+        None if arguments.connect.is_empty() => {
+            (16001..=16005).map(|port| format!("127.0.0.1:{port}")).collect()
+        }
+        None => arguments.connect.clone(),
+    };
+    // A node answers within its own timeout; the rest is for the way.
+    let timeout_ms = arguments.timeout_ms.unwrap_or(request_timeout_ms + 2000);
+    Ok((addresses, Duration::from_millis(timeout_ms)))
+}
+
+/// Says why on standard error; there is nobody to tell when that is closed too.
+fn fail(status: u8, why: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "raftkv-client: {why}");
+    ExitCode::from(status)
+}
