@@ -26,6 +26,8 @@ mod recovery;
 mod replay;
 mod segment;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use disk::Disk;
 pub use error::{DiskFault, StorageError};
@@ -140,7 +142,7 @@ impl<D: Disk> Storage<D> {
     /// Raises the start counter and returns it, from 1. It is durable when this returns, so no two starts share
     /// one. To be called once, before a port opens.
     pub fn raise_boot(&mut self) -> Result<u64, StorageError> {
-        self.once_at_most(|storage| storage.identity.raise_boot(&mut storage.disk))
+        self.do_or_give_up(|storage| storage.identity.raise_boot(&mut storage.disk))
     }
 
     /// Compares a peer's incarnation with the one it has shown first, or remembers it as that one: durably, when
@@ -150,7 +152,7 @@ impl<D: Disk> Storage<D> {
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
-        self.once_at_most(|storage| storage.identity.remember_peer(&mut storage.disk, peer, incarnation))
+        self.do_or_give_up(|storage| storage.identity.remember_peer(&mut storage.disk, peer, incarnation))
     }
 
     /// Saves an output's `hard_state`, `truncate_from` and `entries` as one batch, which survives a power cut when
@@ -161,7 +163,7 @@ impl<D: Disk> Storage<D> {
     /// When the output does not fit what was saved before: a broken invariant of the core.
     pub fn save(&mut self, output: &Output) -> Result<(), StorageError> {
         if output.needs_save() {
-            self.once_at_most(|storage| storage.log.save(&mut storage.disk, output))
+            self.do_or_give_up(|storage| storage.log.save(&mut storage.disk, output))
         } else if self.given_up {
             Err(StorageError::GivenUp)
         } else {
@@ -169,8 +171,8 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    /// Does something to the disk that may fail once in the life of this storage.
-    fn once_at_most<T>(
+    /// Does something to the disk; after the first failure, nothing any more.
+    fn do_or_give_up<T>(
         &mut self,
         operation: impl FnOnce(&mut Storage<D>) -> Result<T, DiskFault>,
     ) -> Result<T, StorageError> {

@@ -1,7 +1,7 @@
 //! Replays records: what the log, the term and the vote are after all that was saved.
 //!
 //! A batch counts as a whole or not at all. Whatever an intact record says must fit what came before it, because
-//! it was checked against the same rules before it was written: [`Replay::apply`] here, `LogEnd::expect` there.
+//! it was checked against the same rules before it was written: [`Replay::apply`] here, `LogEnd::after` there.
 
 use super::record::{Content, Flaw, read_record};
 use crate::raft::output::HardState;
