@@ -1,6 +1,6 @@
-//! The storage in real folders: what a start refuses and how it says so, what the files look like to a person, and
-//! the torn tail once more over a real file system. The exhaustive tests over a disk that fails are beside the code,
-//! in `src/storage/tests`.
+//! The storage in real folders: what a start refuses and how it says so, what the files look like to a
+//! person, and the torn tail once more over a real file system. The exhaustive tests over a disk that fails
+//! are beside the code, in `src/storage/tests`.
 
 use raftkv::raft::output::{HardState, Output};
 use raftkv::storage::{
@@ -289,8 +289,11 @@ fn the_identity_shows_who_this_is() {
     let temp = tempfile::tempdir().unwrap();
     node_that_ran(temp.path(), &opening());
     let text = fs::read_to_string(temp.path().join("identity.json")).unwrap();
-    let expected = "\"format\":1,\"cluster\":\"demo\",\"node\":1,\"boot\":1,\"incarnation\":\"000000000000abcd\",\
-                    \"voters\":[1,2,3],\"peers\":{}}\n";
+    let expected = concat!(
+        r#""format":1,"cluster":"demo","node":1,"boot":1,"incarnation":"000000000000abcd","#,
+        r#""voters":[1,2,3],"peers":{}}"#,
+        "\n"
+    );
     assert!(text.ends_with(expected), "{text}");
     let (storage, _) = open(temp.path(), &opening()).unwrap();
     let identity: &Identity = storage.identity();

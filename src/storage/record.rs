@@ -9,9 +9,10 @@
 //!    to the newline   included
 //! ```
 //!
-//! A person checks a line with `sed -n 3p FILE | tail -c +18 | crc32 /dev/stdin`. The part up to the last comma
-//! before the content is the record's head. It has one spelling only, so that of a head that was cut short it can
-//! be said whether these are the first bytes of one. A record holds no other newline and no zero byte.
+//! A person checks a line with `sed -n 3p FILE | tail -c +18 | crc32 /dev/stdin`. The part up to the last
+//! comma before the content is the record's head. It has one spelling only, so that of a head that was cut
+//! short it can be said whether these are the first bytes of one. A record holds no other newline and no zero
+//! byte.
 
 use crate::raft::output::HardState;
 use crate::types::{Entry, Index};
@@ -292,7 +293,11 @@ mod tests {
         let line = String::from_utf8(hard_state_line()).unwrap();
         assert_eq!(
             line,
-            "{\"crc\":\"3fba10ce\",\"len\":88,\"batch\":7,\"left\":2,\"hard_state\":{\"term\":3,\"voted_for\":null}}\n"
+            concat!(
+                r#"{"crc":"3fba10ce","len":88,"batch":7,"left":2,"#,
+                r#""hard_state":{"term":3,"voted_for":null}}"#,
+                "\n"
+            )
         );
     }
 

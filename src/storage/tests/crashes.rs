@@ -62,8 +62,8 @@ fn live_on(
     Ok(())
 }
 
-/// What is there after a crash: all that was acknowledged, at most the one thing more that was under way, and the
-/// same at the next start.
+/// What is there after a crash: all that was acknowledged, at most the one thing more that was under way, and
+/// the same at the next start.
 fn check(disk: &MemoryDisk, outputs: &[Output], acknowledged: &Acknowledged, what: &str) {
     let (storage, recovered) = Storage::open(disk.clone(), &small_segments())
         .unwrap_or_else(|error| panic!("{what}: {acknowledged:?}: {error}"));
@@ -86,8 +86,8 @@ fn check(disk: &MemoryDisk, outputs: &[Output], acknowledged: &Acknowledged, wha
     assert_eq!(Model::from(recovered), model, "{what}: second start");
 }
 
-/// The ways in which a disk may come back after its power went: from the least to all of what was not synced, and
-/// some mixtures, each the same in every run.
+/// The ways in which a disk may come back after its power went: from the least to all of what was not synced,
+/// and some mixtures, each the same in every run.
 fn choices() -> Vec<Box<dyn FnMut(usize) -> usize>> {
     let mut choices: Vec<Box<dyn FnMut(usize) -> usize>> = vec![Box::new(|_| 0), Box::new(|below| below - 1)];
     for seed in 1..9 {
@@ -122,7 +122,8 @@ fn what_was_acknowledged_survives_a_kill_at_any_operation_and_a_power_cut_after_
     let whole = MemoryDisk::new();
     assert!(live(&whole, &outputs).1.is_none());
     for operation in 0..whole.operations() - 1 {
-        // No power cut: the next start sees what was written and not synced, and must not rely on it before it is.
+        // No power cut: the next start sees what was written and not synced, and must not rely on it before
+        // it is.
         let disk = MemoryDisk::new();
         disk.fail_after(operation, Failure::InputOutput);
         let (acknowledged, _) = live(&disk, &outputs);

@@ -84,7 +84,8 @@ fn a_changed_byte_in_the_last_batch_is_refused_unless_its_whole_sector_reads_as_
 
 #[test]
 fn lost_sectors_before_the_last_batch_are_refused() {
-    // Batches of one record and of several, all of some sectors, so that some sectors hold parts of two batches.
+    // Batches of one record and of several, all of some sectors, so that some sectors hold parts of two
+    // batches.
     let mut outputs = earlier_outputs();
     outputs.push(output(None, None, entries(2, 4..6, 900)));
     outputs.push(output(None, None, entries(2, 6..7, 1500)));
@@ -100,7 +101,8 @@ fn lost_sectors_before_the_last_batch_are_refused() {
             let what = format!("{sector:?} read as {filler}");
             assert!(refused_line(&disk, &what).is_some(), "{what}");
         }
-        // The sector that the last two batches share, with what the older one had of it: that part was synced.
+        // The sector that the last two batches share, with what the older one had of it: that part was
+        // synced.
         for sector in sectors(start - start % 512, file.len()).into_iter().take(1) {
             let mut lost = file.clone();
             lost[sector.clone()].fill(filler);

@@ -102,8 +102,8 @@ pub(super) fn copy(disk: &MemoryDisk) -> MemoryDisk {
     copy
 }
 
-/// The node goes on from here: what it recovers is `expected`, again at the next start, and after another save
-/// it is that and what was saved.
+/// The node goes on from here: what it recovers is `expected`, again at the next start, and after another
+/// save it is that and what was saved.
 pub(super) fn goes_on_from(disk: &MemoryDisk, expected: &Model, what: &str) {
     let (_, recovered) = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(&Model::from(recovered), expected, "{what}: first start");

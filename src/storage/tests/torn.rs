@@ -27,7 +27,8 @@ fn a_last_batch_that_lacks_any_of_its_sectors_never_happened() {
         let (start, end) = extent_of(&last);
         let sectors = sectors(start, end);
         for filler in [0, b'\n'] {
-            // Every subset of the sectors, as long as there are few of them; otherwise each one and its successor.
+            // Every subset of the sectors, as long as there are few of them; otherwise each one and its
+            // successor.
             let subsets: Vec<usize> = match sectors.len() {
                 few if few <= 8 => (1..1 << few).collect(),
                 many => (0..many).flat_map(|sector| [1 << sector, 0b11 << sector]).collect(),
