@@ -43,7 +43,8 @@ pub trait Disk {
 pub(super) const DRAFT_ENDING: &str = ".new";
 
 /// Gives `name` this content, durably and at once: at every moment, also after a power cut, there is either
-/// the old file (or none) or the whole new one. What an interrupted attempt left behind must have been removed.
+/// the old file (or none) or the whole new one. What an interrupted attempt left behind must have been
+/// removed.
 pub(super) fn write_whole<D: Disk>(disk: &mut D, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
     let draft = format!("{name}{DRAFT_ENDING}");
     disk.create(&draft)?;

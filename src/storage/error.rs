@@ -1,8 +1,8 @@
 //! What can go wrong on disk, each with one clear line that names the file and says what to do.
 //!
 //! Nothing here is ever tried again. Before the node runs, every one of these refuses the start (exit status
-//! 2); while it runs, a disk fault ends the process (exit status 1). [`StorageError::is_disk_fault`] tells the
-//! two families apart.
+//! 2); while it runs, a disk fault ends the process (exit status 1). [`StorageError::is_disk_fault`] tells
+//! the two families apart.
 
 use crate::types::NodeId;
 use std::fmt;
@@ -10,8 +10,9 @@ use std::io;
 use std::path::PathBuf;
 
 /// What an operator does about a damaged folder: said once here, because every kind of damage ends with it.
-const REPAIR: &str = "restore this node's folder from a copy taken after the node last stopped, or remove the node \
-                      from the cluster and add it afresh with an empty folder; do not edit or delete lines";
+const REPAIR: &str = "restore this node's folder from a copy taken after the node last stopped, or \
+                      remove the node from the cluster and add it afresh with an empty folder; do not edit \
+                      or delete lines";
 
 /// One operation of the operating system on a file failed.
 #[derive(Debug)]
@@ -138,14 +139,16 @@ impl fmt::Display for StorageError {
             }
             StorageError::Empty { folder } => write!(
                 f,
-                "{}: the data folder is empty. The first start of a node of a NEW cluster needs --bootstrap. A node \
-                 that lost its disk must not use --bootstrap, because it may have voted and acknowledged writes that \
-                 it no longer knows of: restore its folder, or remove it from the cluster and add it afresh",
+                "{}: the data folder is empty. The first start of a node of a NEW cluster needs --bootstrap. \
+                 A node that lost its disk must not use --bootstrap, because it may have voted and \
+                 acknowledged writes that it no longer knows of: restore its folder, or remove it \
+                 from the cluster and add it afresh",
                 folder.display()
             ),
             StorageError::OtherCluster { path, found, expected } => write!(
                 f,
-                "{}: expected cluster {expected:?}, found cluster {found:?}; give this node its own --data-dir",
+                "{}: expected cluster {expected:?}, found cluster {found:?}; give this node its own \
+                 --data-dir",
                 path.display()
             ),
             StorageError::OtherNode { path, found, expected } => write!(
@@ -155,8 +158,8 @@ impl fmt::Display for StorageError {
             ),
             StorageError::OtherVoters { path, found, expected } => write!(
                 f,
-                "{}: this cluster was made of {}, but cluster.toml names {}; set cluster.toml back (editing it does \
-                 not change who votes)",
+                "{}: this cluster was made of {}, but cluster.toml names {}; set cluster.toml back \
+                 (editing it does not change who votes)",
                 path.display(),
                 Names(found),
                 Names(expected)

@@ -1,8 +1,8 @@
 //! The real file system behind [`Disk`]: one folder, held by one process at a time.
 //!
 //! The folder is made with mode 0700 and its files with 0600, since they hold what clients wrote. The lock is
-//! the operating system's own on the folder itself, so it ends with the process however that ends, and no lock
-//! file can be left behind.
+//! the operating system's own on the folder itself, so it ends with the process however that ends, and no
+//! lock file can be left behind.
 
 use super::disk::Disk;
 use super::error::{DiskFault, StorageError};
@@ -117,8 +117,8 @@ impl Disk for FileDisk {
 }
 
 /// Makes the folder and those above it, and puts the names of the last two on stable storage: `DATA` and
-/// `node-N`, which are ours to make. They are synced also when they were there already, because the start that
-/// made them may have been cut short before it did so.
+/// `node-N`, which are ours to make. They are synced also when they were there already, because the start
+/// that made them may have been cut short before it did so.
 fn make_folder(folder: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = folder
         .ancestors()

@@ -5,9 +5,9 @@
 //!  "voters":[1,2,3],"peers":{"2":"60303ae22b998861"}}                           (one line)
 //! ```
 //!
-//! Its appearance is the moment in which a node begins to exist: before it the folder counts as empty, after it
-//! `--bootstrap` does nothing. It holds nothing that changes with the log: term and vote are in the log, so that
-//! they can never disagree with it.
+//! Its appearance is the moment in which a node begins to exist: before it the folder counts as empty, after
+//! it `--bootstrap` does nothing. It holds nothing that changes with the log: term and vote are in the log,
+//! so that they can never disagree with it.
 
 use super::disk::{Disk, write_whole};
 use super::error::{DiskFault, StorageError};
@@ -21,8 +21,8 @@ use std::fmt;
 /// The file's name.
 pub(super) const IDENTITY_FILE: &str = "identity.json";
 
-/// A random number that a node's folder gets when it is made. Two folders never share one, so that a wiped node
-/// which comes back under its old id is noticed. Shown as 16 hex digits.
+/// A random number that a node's folder gets when it is made. Two folders never share one, so that a wiped
+/// node which comes back under its old id is noticed. Shown as 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 

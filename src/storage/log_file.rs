@@ -1,7 +1,8 @@
 //! The log on disk: one append-only stream of batches, cut into segments.
 //!
-//! Nothing is ever overwritten or truncated. A torn write at the end is cut off by a new segment, whose header says
-//! how many bytes of the one before it count; a new segment is also begun when one has grown to its limit.
+//! Nothing is ever overwritten or truncated. A torn write at the end is cut off by a new segment, whose
+//! header says how many bytes of the one before it count; a new segment is also begun when one has grown to
+//! its limit.
 //!
 //! ```text
 //! log-000001-from-0.jsonl   | header | batch 2 | batch 3 | torn |
@@ -52,8 +53,8 @@ impl LogFile {
         Ok(log)
     }
 
-    /// Goes on with a log that was read. Cuts off a torn write, and puts all that was accepted on stable storage:
-    /// after a `kill -9` the last batch may be there to read and yet not be on the disk.
+    /// Goes on with a log that was read. Cuts off a torn write, and puts all that was accepted on stable
+    /// storage: after a `kill -9` the last batch may be there to read and yet not be on the disk.
     pub fn resume<D: Disk>(
         disk: &mut D,
         owner: &Identity,
@@ -86,12 +87,12 @@ impl LogFile {
         LogFile { header, segment, segment_bytes, segment_limit_bytes, batch, end, writer }
     }
 
-    /// Saves what the output asks for, as one batch: one write, one sync. Durable when this returns `Ok`; after an
-    /// error the log must not be used any more.
+    /// Saves what the output asks for, as one batch: one write, one sync. Durable when this returns `Ok`;
+    /// after an error the log must not be used any more.
     ///
     /// # Panics
-    /// When the output does not fit the log (a gap, a falling term, a changed vote): the core is broken, and a
-    /// log that could not be opened again is the last thing to write.
+    /// When the output does not fit the log (a gap, a falling term, a changed vote): the core is broken, and
+    /// a log that could not be opened again is the last thing to write.
     pub fn save<D: Disk>(&mut self, disk: &mut D, output: &Output) -> Result<(), DiskFault> {
         let end = self.end.after(output);
         if self.segment_bytes >= self.segment_limit_bytes {

@@ -85,9 +85,9 @@ impl MemoryDisk {
     }
 
     /// A power cut after which `choose` says what survives: `choose(n)` must give a number below `n`, and 0
-    /// always means the least. It is asked how many of the unsynced changes of names survive (in their order);
-    /// for each file, how many of its unsynced bytes the size covers; and for each sector of those, whether
-    /// the bytes are there or read as zeros.
+    /// always means the least. It is asked how many of the unsynced changes of names survive (in their
+    /// order); for each file, how many of its unsynced bytes the size covers; and for each sector of those,
+    /// whether the bytes are there or read as zeros.
     pub fn crash_keeping(&self, choose: &mut dyn FnMut(usize) -> usize) {
         let mut state = self.state();
         state.failure = None;

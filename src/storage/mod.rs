@@ -5,15 +5,17 @@
 //!      │
 //!      └────── LogFile     log-000001-from-0.jsonl   entries, truncations, term and vote; only appended to
 //!                          log-000002-from-14.jsonl
-//!   open:  list ─> Identity ─> recovery (segments ─> batches ─> records ─> Replay; tail: torn or damaged?) ─> LogFile
+//!   open:  list ─> Identity ─> recovery (segments ─> batches ─> records ─> Replay) ─> LogFile
+//!                               └── tail: torn or damaged?
 //!   save:  Output ─> one batch of records ─> one append ─> one sync
 //!   all of it over `Disk`: `FileDisk` is a folder, `MemoryDisk` one that forgets and fails on demand
 //! ```
 //!
-//! Two rules carry everything. What [`Storage::save`] returned `Ok` for is on stable storage. And what is read back
-//! is exactly what was saved, without the end of a last write that was cut short: everything else that does not
-//! check out refuses the start with a line that says where, because a node that guesses can vote twice or forget
-//! what it acknowledged. Nothing here decides what is saved, tries a failed write again, or repairs anything.
+//! Two rules carry everything. What [`Storage::save`] returned `Ok` for is on stable storage. And what is
+//! read back is exactly what was saved, without the end of a last write that was cut short: everything else
+//! that does not check out refuses the start with a line that says where, because a node that guesses can
+//! vote twice or forget what it acknowledged. Nothing here decides what is saved, tries a failed write again,
+//! or repairs anything.
 
 mod disk;
 mod error;
@@ -26,6 +28,8 @@ mod recovery;
 mod replay;
 mod segment;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use disk::Disk;
 pub use error::{DiskFault, StorageError};
@@ -95,12 +99,12 @@ pub struct Storage<D: Disk> {
 }
 
 impl<D: Disk> Storage<D> {
-    /// Opens a node's folder and reads back what was saved. With `opening.bootstrap` an empty folder becomes a new
-    /// node's, at once and whole: after a crash at any point it counts as empty or as made. A folder with data in
-    /// it is opened the same way with `bootstrap` and without.
+    /// Opens a node's folder and reads back what was saved. With `opening.bootstrap` an empty folder becomes
+    /// a new node's, at once and whole: after a crash at any point it counts as empty or as made. A folder
+    /// with data in it is opened the same way with `bootstrap` and without.
     ///
-    /// All that is returned is on stable storage. Fails with every kind of [`StorageError`] but `GivenUp`; all of
-    /// them refuse the start.
+    /// All that is returned is on stable storage. Fails with every kind of [`StorageError`] but `GivenUp`;
+    /// all of them refuse the start.
     pub fn open(mut disk: D, opening: &Opening) -> Result<(Storage<D>, Recovered), StorageError> {
         let names = disk.list()?;
         let segments = segment_names(&names);
@@ -137,31 +141,31 @@ impl<D: Disk> Storage<D> {
         &self.identity
     }
 
-    /// Raises the start counter and returns it, from 1. It is durable when this returns, so no two starts share
-    /// one. To be called once, before a port opens.
+    /// Raises the start counter and returns it, from 1. It is durable when this returns, so no two starts
+    /// share one. To be called once, before a port opens.
     pub fn raise_boot(&mut self) -> Result<u64, StorageError> {
-        self.once_at_most(|storage| storage.identity.raise_boot(&mut storage.disk))
+        self.do_or_give_up(|storage| storage.identity.raise_boot(&mut storage.disk))
     }
 
-    /// Compares a peer's incarnation with the one it has shown first, or remembers it as that one: durably, when
-    /// this returns.
+    /// Compares a peer's incarnation with the one it has shown first, or remembers it as that one: durably,
+    /// when this returns.
     pub fn remember_peer(
         &mut self,
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
-        self.once_at_most(|storage| storage.identity.remember_peer(&mut storage.disk, peer, incarnation))
+        self.do_or_give_up(|storage| storage.identity.remember_peer(&mut storage.disk, peer, incarnation))
     }
 
-    /// Saves an output's `hard_state`, `truncate_from` and `entries` as one batch, which survives a power cut when
-    /// this returns `Ok`, and otherwise counts as a whole or not at all. Costs one write and one sync, and nothing
-    /// when there is nothing to save.
+    /// Saves an output's `hard_state`, `truncate_from` and `entries` as one batch, which survives a power cut
+    /// when this returns `Ok`, and otherwise counts as a whole or not at all. Costs one write and one sync,
+    /// and nothing when there is nothing to save.
     ///
     /// # Panics
     /// When the output does not fit what was saved before: a broken invariant of the core.
     pub fn save(&mut self, output: &Output) -> Result<(), StorageError> {
         if output.needs_save() {
-            self.once_at_most(|storage| storage.log.save(&mut storage.disk, output))
+            self.do_or_give_up(|storage| storage.log.save(&mut storage.disk, output))
         } else if self.given_up {
             Err(StorageError::GivenUp)
         } else {
@@ -169,8 +173,8 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    /// Does something to the disk that may fail once in the life of this storage.
-    fn once_at_most<T>(
+    /// Does something to the disk; after the first failure, nothing any more.
+    fn do_or_give_up<T>(
         &mut self,
         operation: impl FnOnce(&mut Storage<D>) -> Result<T, DiskFault>,
     ) -> Result<T, StorageError> {

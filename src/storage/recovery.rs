@@ -1,5 +1,5 @@
-//! Reads the log back: all segments in order, each up to where the next one says that it counts, the last one up
-//! to a torn write if there is one.
+//! Reads the log back: all segments in order, each up to where the next one says that it counts, the last one
+//! up to a torn write if there is one.
 //!
 //! Reading changes nothing on the disk, so a start that is refused leaves the folder as it was. What is to be
 //! done about a torn write is `LogFile::resume`'s.
@@ -41,7 +41,8 @@ pub(super) fn read_log<D: Disk>(
     owner: &Identity,
 ) -> Result<Option<FoundLog>, StorageError> {
     let mut replay = Replay::new();
-    // A segment is replayed when it is known how much of it counts: from the next one, or because there is none.
+    // A segment is replayed when it is known how much of it counts: from the next one, or because there is
+    // none.
     let mut waiting: Option<Segment> = None;
     for (name, sequence) in names.iter().zip(1..) {
         if name.sequence != sequence {
@@ -84,8 +85,8 @@ impl Segment {
         }
     }
 
-    /// Replays a segment that has a next one. All that counts in it was synced before that one was begun, so any
-    /// flaw in it is damage.
+    /// Replays a segment that has a next one. All that counts in it was synced before that one was begun, so
+    /// any flaw in it is damage.
     fn replay_sealed(&self, replay: &mut Replay, next: &Segment) -> Result<(), StorageError> {
         let counted = match &next.header.previous {
             Some(Previous { name, bytes }) if *name == self.name.to_string() => *bytes,
@@ -114,8 +115,8 @@ impl Segment {
             Some(_) => {
                 judge_tail(file, counted, replay.batch).map_err(|flaw| self.damaged(flaw))?;
                 Some(format!(
-                    "{}, line {}: the last {} bytes are a write that a crash cut short (batch {}): nothing in it was \
-                     acknowledged, it does not count",
+                    "{}, line {}: the last {} bytes are a write that a crash cut short (batch {}): nothing \
+                     in it was acknowledged, it does not count",
                     self.path.display(),
                     line_number(file, counted),
                     file.len() - counted,
@@ -127,8 +128,8 @@ impl Segment {
         Ok(FoundLog { replay, last: self.name, last_bytes: counted as u64, torn })
     }
 
-    /// Replays the complete batches of these bytes of the segment. Returns where they end, and if that is not the
-    /// end, the flaw that stands there.
+    /// Replays the complete batches of these bytes of the segment. Returns where they end, and if that is not
+    /// the end, the flaw that stands there.
     fn replay(&self, replay: &mut Replay, file: &[u8]) -> Result<(usize, Option<Flaw>), StorageError> {
         let header = read_batch(file, 0, replay.batch).map_err(|flaw| self.damaged(flaw))?;
         self.check_header(replay).map_err(|expected| self.damaged(Flaw::new(0, expected)))?;

@@ -1,14 +1,15 @@
 //! Replays records: what the log, the term and the vote are after all that was saved.
 //!
-//! A batch counts as a whole or not at all. Whatever an intact record says must fit what came before it, because
-//! it was checked against the same rules before it was written: [`Replay::apply`] here, `LogEnd::expect` there.
+//! A batch counts as a whole or not at all. Whatever an intact record says must fit what came before it,
+//! because it was checked against the same rules before it was written: [`Replay::apply`] here,
+//! `LogEnd::after` there.
 
 use super::record::{Content, Flaw, read_record};
 use crate::raft::HardState;
 use crate::types::{Entry, EntryId, Index};
 
-/// The state that the records so far lead to. Invariants: indexes of `entries` follow `base` without a gap, terms
-/// never fall along them, and none is above that of `hard_state`.
+/// The state that the records so far lead to. Invariants: indexes of `entries` follow `base` without a gap,
+/// terms never fall along them, and none is above that of `hard_state`.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub base: EntryId,
@@ -81,7 +82,8 @@ impl Replay {
             Content::HardState(hard_state) => {
                 if !may_follow(hard_state, self.hard_state) {
                     return Err(format!(
-                        "a term that does not fall and a vote that does not change in it, found {hard_state:?} after {:?}",
+                        "a term that does not fall and a vote that does not change in it, found \
+                         {hard_state:?} after {:?}",
                         self.hard_state
                     ));
                 }

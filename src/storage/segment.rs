@@ -5,8 +5,8 @@
 //! log-000002-from-14.jsonl    its header says how many bytes of segment 1 count
 //! ```
 //!
-//! A segment appears under its name with its header in it and synced, so one without an intact header is damaged.
-//! Numbers rise by one and a name is never used again.
+//! A segment appears under its name with its header in it and synced, so one without an intact header is
+//! damaged. Numbers rise by one and a name is never used again.
 
 use super::error::StorageError;
 use super::identity::Identity;
@@ -101,7 +101,8 @@ impl SegmentHeader {
             != (&owner.cluster, owner.node, owner.incarnation)
         {
             return Err(damaged(format!(
-                "the log of {} of cluster {:?} with incarnation {}, found that of {} of cluster {:?} with incarnation {}",
+                "the log of {} of cluster {:?} with incarnation {}, found that of {} of cluster {:?} with \
+                 incarnation {}",
                 owner.node, owner.cluster, owner.incarnation, header.node, header.cluster, header.incarnation
             )));
         }

@@ -1,14 +1,16 @@
 //! Tells a torn tail from damage.
 //!
 //! A batch is one write at the end of the last segment, then one sync. A crash in between leaves any of its
-//! sectors unwritten: behind the end of the file, or reading as zeros, or as the newlines that a log may be filled
-//! with ahead of time. That is a torn tail. It was never acknowledged, since nothing is before the sync, and it is
-//! dropped as a whole: then a batch is on disk or it never happened, and nobody has to ask what half of one means.
-//! (Keeping its intact first records would be right too, since they are in the order in which separate saves
-//! would have made them durable, but it would leave states on disk that no save ever asked for.)
+//! sectors unwritten: behind the end of the file, or reading as zeros, or as the newlines that a log may be
+//! filled with ahead of time. That is a torn tail. It was never acknowledged, since nothing is before the
+//! sync, and it is dropped as a whole: then a batch is on disk or it never happened, and nobody has to ask
+//! what half of one means. (Keeping its intact first records would be right too, since they are in the order
+//! in which separate saves would have made them durable, but it would leave states on disk that no save ever
+//! asked for.)
 //!
-//! All else is damage: bytes may be in that batch, or in one before it, that others rely on. So the tail is torn
-//! only if every record in it that is not intact lacks bytes in whole sectors, and if no other batch follows.
+//! All else is damage: bytes may be in that batch, or in one before it, that others rely on. So the tail is
+//! torn only if every record in it that is not intact lacks bytes in whole sectors, and if no other batch
+//! follows.
 //!
 //! ```text
 //!   ...batch 6 | batch 7: records, the last batch begun ..................... end of file
@@ -24,8 +26,9 @@ use std::ops::Range;
 /// What a disk writes at once or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
 
-/// Judges what follows the last complete batch of the last segment: bytes from `start` on, of which no complete
-/// batch could be read. `Ok` when they are a torn write of the batch with this number; otherwise, what is damaged.
+/// Judges what follows the last complete batch of the last segment: bytes from `start` on, of which no
+/// complete batch could be read. `Ok` when they are a torn write of the batch with this number; otherwise,
+/// what is damaged.
 pub(super) fn judge_tail(file: &[u8], start: usize, batch: u64) -> Result<(), Flaw> {
     let live = live_stretches(file, start);
     let last_live_byte = live.last().map_or(start, |stretch| stretch.end);
@@ -68,7 +71,8 @@ pub(super) fn judge_tail(file: &[u8], start: usize, batch: u64) -> Result<(), Fl
     Ok(())
 }
 
-/// An intact record of another batch, or out of order within this one, shows that the tail is no single write.
+/// An intact record of another batch, or out of order within this one, shows that the tail is no single
+/// write.
 fn check_place(at: usize, batch: u64, found: u64, follows: bool) -> Result<(), Flaw> {
     if found != batch {
         Err(Flaw::new(
@@ -82,8 +86,8 @@ fn check_place(at: usize, batch: u64, found: u64, follows: bool) -> Result<(), F
     }
 }
 
-/// Whether the record at `at`, which is not intact, is so because bytes of it are missing from `end` on, where
-/// filler or the end of the file begins. A record that has all its bytes is damaged in some other way.
+/// Whether the record at `at`, which is not intact, is so because bytes of it are missing from `end` on,
+/// where filler or the end of the file begins. A record that has all its bytes is damaged in some other way.
 fn lacks_bytes(file: &[u8], at: usize, end: usize, batch: u64, last_live_byte: usize) -> bool {
     let fragment = &file[at..end];
     if fragment.contains(&b'\n') {
@@ -98,7 +102,8 @@ fn lacks_bytes(file: &[u8], at: usize, end: usize, batch: u64, last_live_byte: u
         Ok(head) => {
             let record_end = at.saturating_add(head.len);
             let all_there = record_end <= end || (newline_follows && record_end == end + 1);
-            // A batch's last record with more behind it: there is a later batch, so this one was complete once.
+            // A batch's last record with more behind it: there is a later batch, so this one was complete
+            // once.
             let followed = head.left == 0 && record_end < last_live_byte;
             !all_there && !followed && head.batch == batch
         }
@@ -115,8 +120,8 @@ fn end_of_line(file: &[u8], stretch: &Range<usize>) -> usize {
     }
 }
 
-/// The parts from `start` on that are not filler, by the sector; the first and the last sector count only as far
-/// as they belong to the tail.
+/// The parts from `start` on that are not filler, by the sector; the first and the last sector count only as
+/// far as they belong to the tail.
 fn live_stretches(file: &[u8], start: usize) -> Vec<Range<usize>> {
     let mut stretches: Vec<Range<usize>> = Vec::new();
     let mut sector_start = start;
