@@ -2,7 +2,7 @@
 //! person, and the torn tail once more over a real file system. The exhaustive tests over a disk that fails
 //! are beside the code, in `src/storage/tests`.
 
-use raftkv::raft::output::{HardState, Output};
+use raftkv::raft::{HardState, Output};
 use raftkv::storage::{
     FileDisk, Identity, Incarnation, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES, Storage,
     StorageError,
