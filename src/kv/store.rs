@@ -429,6 +429,7 @@ mod tests {
                 let page = store.scan("a", found.last().map(String::as_str), limit, max_bytes);
                 prop_assert!(page.items.len() <= limit);
                 prop_assert!(!page.more || !page.items.is_empty());
+                prop_assert!(found.len() <= names.len(), "the pages go round in a circle");
                 found.extend(page.items.iter().map(|item| item.key.to_string()));
                 if !page.more {
                     break;
