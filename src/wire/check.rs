@@ -3,6 +3,7 @@
 //! of timing; so nothing is checked here that a slow or restarted node may rightly say.
 
 use super::peer::{Ends, Invalid};
+use crate::kv::{self, command::Reading};
 use crate::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
     ForwardProposalsResponse, Message, ReadRound, RequestVote, RequestVoteResponse,
@@ -66,10 +67,11 @@ fn request_vote(term: Term, vote: &RequestVote) -> Checked {
 
 fn request_vote_response(term: Term, answer: &RequestVoteResponse) -> Checked {
     number("campaign term", answer.campaign_term.0)?;
-    if answer.pre_vote {
+    // A refusal may come from a lower term: who still hears a leader does not follow a candidate's term.
+    if answer.pre_vote || !answer.granted {
         return Ok(());
     }
-    // Whoever answers has taken over the term that it was asked for, if it was not above it already.
+    // Whoever grants a vote has taken over the term that it was asked for.
     at_most("campaign term", answer.campaign_term, "the message's", term)
 }
 
@@ -152,9 +154,13 @@ fn request(request: RequestId) -> Checked {
     number("request's number", request.number)
 }
 
-/// Only the application looks inside a command; that it is an object is all that is known of it here.
+/// What the log holds will be applied, and what cannot be applied ends a node: so it must not get in, from a
+/// peer no more than from a client. An op that is not known here may be a newer version's, and may be stored.
 fn command(command: &Command) -> Checked {
-    require(command.text().starts_with('{'), || "a command that is not a JSON object".to_owned())
+    match kv::command::read(command.text()) {
+        Reading::Write(_) | Reading::Noop | Reading::Unknown { .. } => Ok(()),
+        Reading::Invalid(problem) => Err(Invalid(format!("a command that cannot be applied: {problem}"))),
+    }
 }
 
 fn read_round(round: ReadRound, term: Term) -> Checked {

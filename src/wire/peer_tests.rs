@@ -306,6 +306,9 @@ fn a_campaign_is_for_the_senders_term_or_in_a_pre_vote_the_next() {
     assert_invalid(Body::RequestVote(vote(false, 8)), "campaign term 8, expected 7");
     assert_invalid(Body::RequestVote(vote(true, 7)), "campaign term 7, expected 8");
     assert_invalid(vote_response(false, 8), "campaign term 8 above the message's 7");
+    // A node that still hears its leader stays in its term when it refuses a candidate of a newer one.
+    let refused = RequestVoteResponse { campaign_term: Term(8), pre_vote: false, granted: false };
+    assert!(decode_body(Body::RequestVoteResponse(refused)).is_ok());
     let mut late = vote(false, 7);
     late.last = id(4, 8);
     assert_invalid(Body::RequestVote(late), "last entry's term 8 above the message's 7");
@@ -321,7 +324,10 @@ fn entries_follow_prev_without_a_gap_and_terms_never_fall() {
         |it| it.entries[0].request = Some(RequestId { node: NodeId(0), boot: 0, number: 0 }),
         "node 0, expected 1 to 65535",
     );
-    assert_append_invalid(|it| it.entries[0].command = command("7"), "a command that is not a JSON object");
+    assert_append_invalid(
+        |it| it.entries[0].command = command("7"),
+        "a command that cannot be applied: expected an object, found `7`, at byte 1",
+    );
 }
 
 #[test]
@@ -375,7 +381,11 @@ fn proposals_are_the_senders_own() {
     assert_invalid(Body::ForwardProposals(foreign), "request n3/3/5 forwarded by n1");
     let mut no_object = forward();
     no_object.proposals[0].command = command("[]");
-    assert_invalid(Body::ForwardProposals(no_object), "a command that is not a JSON object");
+    let why = "a command that cannot be applied: expected an object, found `[`, at byte 1";
+    assert_invalid(Body::ForwardProposals(no_object), why);
+    let mut poison = forward();
+    poison.proposals[0].command = command(r#"{"op":"set","key":""}"#);
+    assert!(decode_body(Body::ForwardProposals(poison)).is_err(), "it would end every node that applies it");
     assert_invalid(forward_response(3), "request n3/1/8 refused to n2");
 }
 
