@@ -113,8 +113,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads and checks a file. Fails when it cannot be read, is not TOML, has a key that is not known, or says
-    /// something that cannot be.
+    /// Reads and checks a file. Fails when it cannot be read, is not TOML, has a key that is not known, or
+    /// says something that cannot be.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
             path: path.to_owned(),
@@ -153,7 +153,7 @@ impl Config {
     }
 }
 
-// ---- The file as it is written -------------------------------------------------------------------------------
+// ---- The file as it is written --------------------------------------------------------------------------
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -214,7 +214,8 @@ fn check_file(file: File, folder: &Path) -> Result<Config, Wrong> {
     let plain = cluster.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if cluster.is_empty() || cluster.len() > MAX_CLUSTER_NAME_BYTES || !plain {
         let what = format!(
-            "cluster is {cluster:?}, expected a name of 1 to {MAX_CLUSTER_NAME_BYTES} printable ASCII characters"
+            "cluster is {cluster:?}, expected a name of 1 to {MAX_CLUSTER_NAME_BYTES} printable ASCII \
+             characters"
         );
         return Err(wrong_at(&file.cluster, what));
     }
@@ -345,16 +346,16 @@ fn check_timing(file: &FileTiming) -> Result<Timing, Wrong> {
     let at = written.or(file.heartbeat_ms.as_ref().map(Spanned::span)).map(|span| span.start);
     if least < 2 * heartbeat_ms {
         let what = format!(
-            "election_timeout_ms[0] is {least} with heartbeat_ms = {heartbeat_ms}, expected at least {}: twice \
-             the heartbeat, or a single late heartbeat starts an election",
+            "election_timeout_ms[0] is {least} with heartbeat_ms = {heartbeat_ms}, expected at least {}: \
+             twice the heartbeat, or a single late heartbeat starts an election",
             2 * heartbeat_ms
         );
         return Err(Wrong { at, what });
     }
     if least >= most {
         let what = format!(
-            "election_timeout_ms is [{least}, {most}], expected the first below the second: timeouts are drawn \
-             from that range, so that two nodes seldom campaign at once"
+            "election_timeout_ms is [{least}, {most}], expected the first below the second: timeouts are \
+             drawn from that range, so that two nodes seldom campaign at once"
         );
         return Err(Wrong { at, what });
     }
@@ -466,7 +467,8 @@ client = "[::1]:16002"
 
     #[test]
     fn optional_parts_are_taken() {
-        let more = "[timing]\nheartbeat_ms = 10\nelection_timeout_ms = [100, 200]\nrequest_timeout_ms = 1000\n\
+        let more = "[timing]\nheartbeat_ms = 10\nelection_timeout_ms = [100, 200]\n\
+                    request_timeout_ms = 1000\n\
                     [limits]\nmax_line_bytes = 4096\nmax_clients = 2\n";
         let config = parse(&format!("{THREE_NODES}{more}")).unwrap();
         let timing = Timing { heartbeat_ms: 10, election_timeout_ms: [100, 200], request_timeout_ms: 1000 };

@@ -1,5 +1,5 @@
-//! The client against servers of the tests' own, which answer, close, or keep silent as they are told: what it
-//! repeats and what it does not, what it prints, and how it exits.
+//! The client against servers of the tests' own, which answer, close, or keep silent as they are told: what
+//! it repeats and what it does not, what it prints, and how it exits.
 
 use raftkv::client::connection::{Cluster, Failure};
 use raftkv::client::words::{self, Command, Request};
@@ -202,7 +202,7 @@ fn what_is_no_answer_is_not_taken_for_one() {
     assert!(message.contains("no answer of a node") && !message.contains('\u{1b}'), "{message}");
 }
 
-// ---- The program ---------------------------------------------------------------------------------------------
+// ---- The program ----------------------------------------------------------------------------------------
 
 /// Runs the client with arguments and a text on standard input.
 fn run(arguments: &[&str], input: &str) -> Output {
@@ -285,8 +285,10 @@ fn in_a_pipe_each_line_gets_one_line_in_order() {
         Answer(if line.contains("get") { r#"{"ok":true,"value":1,"index":1}"# } else { OK })
     });
     let input = "set x 1\n\nget x\nsett x 1\n{\"op\":\"delete\",\"key\":\"x\"}\nhelp\nget x";
-    let output = run(&["--connect", &server.address], input);
+    let output = run(&["--connect", &server.address, "--summary"], input);
     assert_eq!(output.status.code(), Some(0));
+    let summary = text(&output.stderr);
+    assert!(summary.starts_with("4 requests, 4 ok, 0 unanswered, slowest "), "{summary}");
     let answers: Vec<Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let summary: Vec<String> = answers

@@ -39,7 +39,8 @@ pub struct Options {
     warmup_seconds: f64,
 
     /// Length of the values, a JSON string of this many letters
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=64 << 20))]
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=64 << 20))]
     value_size: u32,
 
     /// Requests that each client keeps on the way
@@ -322,7 +323,8 @@ impl Random {
 
 fn report(options: &Options, at: &str, sets: &Tally, gets: &Tally) -> String {
     let mut text = format!(
-        "{} clients at {at}; pipeline {}, values of {} bytes, {} keys, {}% reads; {} s after {} s of warm-up\n",
+        "{} clients at {at}; pipeline {}, values of {} bytes, {} keys, {}% reads; {} s after {} s of \
+         warm-up\n",
         options.clients,
         options.pipeline,
         options.value_size,

@@ -3,8 +3,8 @@
 //! What may be repeated decides what happens when a connection breaks between request and answer. A read is
 //! asked again of the next node. A write made from words carries a client's name and number, so the cluster
 //! itself tells a repeat from a second wish, and it is sent again too. A line of the user's own is sent once:
-//! when its answer is lost, so is its outcome, and the client says so ([`Failure::Lost`]). Nothing here sleeps
-//! or tries for ever: each request goes round the nodes once.
+//! when its answer is lost, so is its outcome, and the client says so ([`Failure::Lost`]). Nothing here
+//! sleeps or tries for ever: each request goes round the nodes once.
 
 use super::words::{Request, WordRequest};
 use crate::config::MAX_LINE_BYTES;
@@ -159,7 +159,8 @@ pub fn local_answer(request: Option<&Request>, code: &str, message: &str) -> Str
     format!(r#"{{{id}"ok":false,"error":{{"code":"{code}","message":{message}}}}}"#)
 }
 
-/// The name and number under which this client's writes can be told apart, see "Exactly once" in the contract.
+/// The name and number under which this client's writes can be told apart, see "Exactly once" in the
+/// contract.
 #[derive(Debug)]
 struct Session {
     client: String,
@@ -304,9 +305,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// The end of a connection takes its time to arrive, the longer when a child process of another test holds
-    /// a copy of the descriptor; so the test waits until the client can see it. A line of the user's own is
-    /// sent once at most: were the old connection used, the request would be lost.
+    /// The end of a connection takes its time to arrive, the longer when a child process of another test
+    /// holds a copy of the descriptor; so the test waits until the client can see it. A line of the user's
+    /// own is sent once at most: were the old connection used, the request would be lost.
     #[test]
     fn a_connection_that_was_closed_meanwhile_costs_no_request() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,7 +5,7 @@
 //! | [`words`] | `set x 1` into a request |
 //! | [`connection`] | asking, another node when one is down, no write done twice |
 //! | [`repl`] | lines in, answers out |
-//! | [`bench`] | how fast is it? |
+//! | [`mod@bench`] | how fast is it? |
 //!
 //! Exit status: 0 for `ok:true`, 1 for `ok:false` or when no node could be asked, 2 for bad usage.
 
@@ -48,12 +48,18 @@ struct Arguments {
     config: Option<PathBuf>,
 
     /// The client addresses of some nodes, instead of a file
-    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = address, conflicts_with = "config")]
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = address)]
+    #[arg(conflicts_with = "config")]
     connect: Vec<String>,
 
     /// How long to wait for a node's answer before trying the next [default: request_timeout_ms + 2000]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     timeout_ms: Option<u64>,
+
+    /// Without a command, in a pipe: tell at the end on standard error how many answers were ok and which
+    /// took longest
+    #[arg(long)]
+    summary: bool,
 
     #[command(subcommand)]
     command: Option<Subcommands>,
@@ -98,8 +104,13 @@ pub fn run() -> ExitCode {
             if io::stdin().is_terminal() {
                 repl::run_terminal(&mut cluster, &mut output).map(|()| ExitCode::SUCCESS)
             } else {
-                let answered = repl::run_pipe(&mut cluster, io::stdin().lock(), &mut output);
-                answered.map(|all| if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                repl::run_pipe(&mut cluster, io::stdin().lock(), &mut output).map(|summary| {
+                    if arguments.summary {
+                        // Nobody to tell is no failure.
+                        let _ = writeln!(io::stderr(), "{summary}");
+                    }
+                    if summary.unanswered == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                })
             }
         }
     };

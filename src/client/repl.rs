@@ -4,55 +4,89 @@
 //! wrong; so a script can pair them. In a terminal there is a prompt with history, and mistakes are told in
 //! words.
 
-use super::connection::{Cluster, Failure, local_answer};
+use super::connection::{Answer, Cluster, local_answer};
 use super::words::{self, Command, Request};
 use crate::config::MAX_LINE_BYTES;
 use crate::wire::line::{LineReader, Next};
 use rustyline::error::ReadlineError;
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-/// Answers each line of `input` with one line to `output`. True when every request got its answer from a node.
-/// Fails when `input` or `output` fails, of which a closed pipe is the usual case.
-pub fn run_pipe(cluster: &mut Cluster, input: impl Read, output: &mut impl Write) -> io::Result<bool> {
+/// What came of the requests of one pipe. Its `Display` is one line, such as
+/// `1000 requests, 998 ok, 0 unanswered, slowest 412.3 ms (request 301)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// How many requests were asked.
+    pub requests: u64,
+    /// How many of them were answered with `ok:true`.
+    pub ok: u64,
+    /// How many got no answer of a node.
+    pub unanswered: u64,
+    /// How long the slowest took, and which it was, counted from 1.
+    pub slowest: (Duration, u64),
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { requests, ok, unanswered, slowest: (time, number) } = self;
+        let time_ms = time.as_secs_f64() * 1000.0;
+        write!(f, "{requests} requests, {ok} ok, {unanswered} unanswered, ")?;
+        write!(f, "slowest {time_ms:.1} ms (request {number})")
+    }
+}
+
+impl Summary {
+    /// Asks, and counts what came of it. A failure becomes an answer.
+    fn ask(&mut self, cluster: &mut Cluster, request: &Request) -> String {
+        let since = Instant::now();
+        let result = cluster.ask(request);
+        self.requests += 1;
+        self.slowest = self.slowest.max((since.elapsed(), self.requests));
+        match result {
+            Ok(line) => {
+                let ok = Answer::parse(line.as_bytes()).is_ok_and(|answer| answer.ok);
+                self.ok += u64::from(ok);
+                line
+            }
+            Err(failure) => {
+                self.unanswered += 1;
+                failure.answer(request)
+            }
+        }
+    }
+}
+
+/// Answers each line of `input` with one line to `output`. Fails when `input` or `output` fails, of which a
+/// closed pipe is the usual case.
+pub fn run_pipe(cluster: &mut Cluster, input: impl Read, output: &mut impl Write) -> io::Result<Summary> {
     let mut lines = LineReader::new(input, MAX_LINE_BYTES);
-    let mut all_answered = true;
+    let mut summary = Summary::default();
     loop {
-        let answer = match lines.next_line() {
+        let line = match lines.next_line() {
             Next::NeedsMore => {
                 lines.fill()?;
                 continue;
             }
-            Next::End => return Ok(all_answered),
+            Next::End => return Ok(summary),
             Next::TooLong => return Err(io::Error::new(ErrorKind::InvalidData, "the line is too long")),
-            Next::Line(line) => {
-                let parsed = match str::from_utf8(line) {
-                    Ok(line) => words::parse_line(line).map_err(|usage| usage.to_string()),
-                    Err(_) => Err("the line is not UTF-8".to_owned()),
-                };
-                match parsed {
-                    Ok(None) => continue,
-                    Ok(Some(Command::Quit)) => return Ok(all_answered),
-                    Ok(Some(Command::Help)) => {
-                        local_answer(None, "bad_request", "help is for a terminal: raftkv-client help")
-                    }
-                    Ok(Some(Command::Ask(request))) => {
-                        answer_or_failure(cluster, &request, &mut all_answered)
-                    }
-                    Err(usage) => local_answer(None, "bad_request", &usage),
-                }
-            }
+            Next::Line(line) => line,
+        };
+        let parsed = match str::from_utf8(line) {
+            Ok(line) => words::parse_line(line).map_err(|usage| usage.to_string()),
+            Err(_) => Err("the line is not UTF-8".to_owned()),
+        };
+        let answer = match parsed {
+            Ok(None) => continue,
+            Ok(Some(Command::Quit)) => return Ok(summary),
+            Ok(Some(Command::Ask(request))) => summary.ask(cluster, &request),
+            Ok(Some(Command::Help)) => local_answer(None, "bad_request", "for help: raftkv-client help"),
+            Err(usage) => local_answer(None, "bad_request", &usage),
         };
         writeln!(output, "{answer}")?;
         output.flush()?;
     }
-}
-
-fn answer_or_failure(cluster: &mut Cluster, request: &Request, all_answered: &mut bool) -> String {
-    cluster.ask(request).unwrap_or_else(|failure: Failure| {
-        *all_answered = false;
-        failure.answer(request)
-    })
 }
 
 /// Prompts for lines until the input ends. Fails when the terminal or `output` fails.

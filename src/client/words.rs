@@ -464,7 +464,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_a_request_of_one_line_or_told(line in "(set|get|cas|scan|delete) [-'\"{}\\[\\]:,a-c0-9\\\\ \u{e9}\n]{0,30}") {
+        fn any_line_is_a_request_of_one_line_or_told(
+            line in "(set|get|cas|scan|delete) [-'\"{}\\[\\]:,a-c0-9\\\\ \u{e9}\n]{0,30}",
+        ) {
             if let Ok(Some(Command::Ask(Request::Words(request)))) = parse_line(&line) {
                 let text = request.line();
                 assert!(!text.contains('\n'), "{text:?}");

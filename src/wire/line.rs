@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Between two reads every complete line is handed out, so that all that came at once can go on as one event.
-//! The memory is bounded: a line that is not finished holds at most the limit and one read. No number that was
-//! received decides how much is allocated. The reader never parses, never waits beyond the source's own
+//! The memory is bounded: a line that is not finished holds at most the limit and one read. No number that
+//! was received decides how much is allocated. The reader never parses, never waits beyond the source's own
 //! timeout, and closes nothing.
 
 use std::io::{self, ErrorKind, Read};
@@ -18,8 +18,8 @@ const READ_BYTES: usize = 32 * 1024;
 
 /// Cuts what a source sends into lines. See the file's header.
 ///
-/// Invariants: `start <= unfinished <= filled <= buffer.len()`; the lines in `start..unfinished` are complete,
-/// newlines included; there is no newline in `unfinished..filled`.
+/// Invariants: `start <= unfinished <= filled <= buffer.len()`; the lines in `start..unfinished` are
+/// complete, newlines included; there is no newline in `unfinished..filled`.
 #[derive(Debug)]
 pub struct LineReader<R> {
     source: R,
@@ -39,8 +39,8 @@ pub enum Next<'a> {
     Line(&'a [u8]),
     /// All complete lines are handed out: [`LineReader::fill`] before asking again.
     NeedsMore,
-    /// The line at the front is longer than the limit. Where it ends is not known, so there is nothing more to
-    /// have from this reader: it stays so.
+    /// The line at the front is longer than the limit. Where it ends is not known, so there is nothing more
+    /// to have from this reader: it stays so.
     TooLong,
     /// The source has ended and everything is handed out: it stays so.
     End,
@@ -61,8 +61,8 @@ impl<R: Read> LineReader<R> {
         }
     }
 
-    /// The next line that is already here. Never reads from the source. When the source has ended, what stands
-    /// after the last newline counts as a line, unless it is empty.
+    /// The next line that is already here. Never reads from the source. When the source has ended, what
+    /// stands after the last newline counts as a line, unless it is empty.
     pub fn next_line(&mut self) -> Next<'_> {
         if self.start < self.unfinished {
             let complete = &self.buffer[self.start..self.unfinished];
@@ -90,8 +90,8 @@ impl<R: Read> LineReader<R> {
         Next::Line(&self.buffer[last])
     }
 
-    /// Reads from the source once. Does nothing while [`LineReader::next_line`] has something else to say than
-    /// `NeedsMore`.
+    /// Reads from the source once. Does nothing while [`LineReader::next_line`] has something else to say
+    /// than `NeedsMore`.
     ///
     /// Fails as the source fails. A timeout (`WouldBlock` or `TimedOut`, as the platform has it) is among the
     /// failures and loses nothing: what has come of a line is kept, and the next call goes on.
@@ -316,7 +316,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_cutting_gives_the_same_lines(text in "[ab\n]{0,60}", cuts in proptest::collection::vec(1usize..8, 0..60)) {
+        fn any_cutting_gives_the_same_lines(
+            text in "[ab\n]{0,60}",
+            cuts in proptest::collection::vec(1usize..8, 0..60),
+        ) {
             let mut pieces = VecDeque::new();
             let mut rest = text.as_bytes();
             for cut in cuts {

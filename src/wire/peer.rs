@@ -11,10 +11,9 @@
 //!
 //! Each line is one JSON object whose only member names its kind, and the body of a message is written in the
 //! same way; so a command's text is taken over as it stands, which serde's other ways of writing enums cannot
-//! do. A field that is not known is ignored and a kind that is not known is [`Decoded::Unknown`], so that nodes
-//! of two versions can talk. What was decoded is also checked here: the core may rely on every rule in
-//! [`decode`], whoever is at the other end. Nothing here knows sockets or decides
-//! whom to welcome.
+//! do. A field that is not known is ignored and a kind that is not known is [`Decoded::Unknown`], so that
+//! nodes of two versions can talk. What was decoded is also checked here: the core may rely on every rule in
+//! [`decode`], whoever is at the other end. Nothing here knows sockets or decides whom to welcome.
 
 use super::{check, escape_external, quote_external};
 use crate::config::{MAX_CLUSTER_NAME_BYTES, MAX_NODES};
@@ -29,8 +28,8 @@ use std::fmt;
 /// raising it, and may raise it only when an older node could misunderstand.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The longest line that a node may send another, where a client's line may have `max_line_bytes`: the text of
-/// one command always fits, whatever stands around it.
+/// The longest line that a node may send another, where a client's line may have `max_line_bytes`: the text
+/// of one command always fits, whatever stands around it.
 pub fn max_peer_line_bytes(max_line_bytes: usize) -> usize {
     2 * max_line_bytes + 64 * 1024
 }
@@ -268,7 +267,8 @@ fn check_hello(hello: &Hello) -> Result<(), Invalid> {
     voters.iter().try_for_each(|voter| check::node(*voter))
 }
 
-/// A 64-bit number as 16 hexadecimal digits: JSON readers that take numbers as floating point would change it.
+/// A 64-bit number as 16 hexadecimal digits: JSON readers that take numbers as floating point would change
+/// it.
 mod hexadecimal {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};

@@ -175,13 +175,14 @@ fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
 fn the_lines_look_as_documented() {
     assert_eq!(
         encoded(&PeerLine::Hello(hello())),
-        r#"{"hello":{"version":1,"cluster":"demo","from":1,"to":2,"boot":3,"incarnation":"00000000000000ab","first_voters":[1,2]}}"#
+        r#"{"hello":{"version":1,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
+            + r#""incarnation":"00000000000000ab","first_voters":[1,2]}}"#
     );
     assert_eq!(encoded(&PeerLine::Pong(Ping { number: 4 })), r#"{"pong":{"number":4}}"#);
     assert_eq!(
         encoded(&PeerLine::Envelope(envelope(rejected(Conflict::OldTerm)))),
-        r#"{"envelope":{"boot":3,"event":17,"message":{"from":1,"to":2,"term":7,"body":{"AppendEntriesResponse":{"#
-            .to_owned()
+        r#"{"envelope":{"boot":3,"event":17,"message":{"from":1,"to":2,"term":7,"#.to_owned()
+            + r#""body":{"AppendEntriesResponse":{"#
             + r#""request_term":7,"number":1,"prev":{"term":2,"index":4},"read_round":{"term":0,"number":0},"#
             + r#""outcome":{"Rejected":{"conflict":"OldTerm"}}}}}}}"#
     );
@@ -418,7 +419,8 @@ proptest! {
     #[test]
     fn mutated_lines_are_harmless(
         which in 0usize..13,
-        mutations in proptest::collection::vec((any::<usize>(), 0usize..4, "[-0-9a-z{}\\[\\],:\"\\\\ ]{0,20}"), 1..4),
+        mutations in proptest::collection::vec(
+            (any::<usize>(), 0usize..4, "[-0-9a-z{}\\[\\],:\"\\\\ ]{0,20}"), 1..4),
     ) {
         let mut line = encoded(&PeerLine::Envelope(envelope(bodies().swap_remove(which)))).into_bytes();
         for (at, cut, with) in mutations {
@@ -434,7 +436,8 @@ proptest! {
         which in 0usize..13,
         numbers in proptest::collection::vec(
             prop_oneof![Just("-1".to_owned()), Just("0".to_owned()), Just(u64::MAX.to_string()),
-                Just(i64::MAX.to_string()), Just(i64::MIN.to_string()), Just("9007199254740992".to_owned())], 40),
+                Just(i64::MAX.to_string()), Just(i64::MIN.to_string()),
+                Just("9007199254740992".to_owned())], 40),
     ) {
         let line = encoded(&PeerLine::Envelope(envelope(bodies().swap_remove(which))));
         let mut numbers = numbers.into_iter();
