@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
@@ -80,6 +81,8 @@ pub struct Cluster {
     ports: Vec<u16>,
     nodes: BTreeMap<u16, Option<Process>>,
     seen: RefCell<Seen>,
+    /// A connection to each node, for asking it how it is.
+    lines: RefCell<BTreeMap<u16, Line>>,
 }
 
 #[derive(Default)]
@@ -105,7 +108,7 @@ impl Cluster {
             let nodes: Option<BTreeMap<u16, Option<Process>>> = (1..=plan.nodes).map(start).collect();
             Some((ports, nodes?))
         });
-        let cluster = Cluster { folder, ports, nodes, seen: RefCell::default() };
+        let cluster = Cluster { folder, ports, nodes, seen: RefCell::default(), lines: RefCell::default() };
         cluster.leader();
         cluster
     }
@@ -204,12 +207,27 @@ impl Cluster {
 
     /// A node's own word on how it is; none when it does not answer.
     pub fn status(&self, id: u16) -> Option<Value> {
-        let mut line = Line::try_open(&self.address(id), STATUS_TIMEOUT).ok()?;
-        line.try_send_bytes("{\"op\":\"status\"}\n").ok()?;
-        let status = line.try_answer().ok()??;
+        // A connection from before the node was started anew is of no use: then it takes a second attempt.
+        let status = (0..2).find_map(|_| {
+            let status = self.ask_for_status(id);
+            if status.is_none() {
+                self.lines.borrow_mut().remove(&id);
+            }
+            status
+        })?;
         assert_eq!(status["node"], id, "{status}");
         self.seen.borrow_mut().check(&status);
         Some(status)
+    }
+
+    fn ask_for_status(&self, id: u16) -> Option<Value> {
+        let mut lines = self.lines.borrow_mut();
+        let line = match lines.entry(id) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(Line::try_open(&self.address(id), STATUS_TIMEOUT).ok()?),
+        };
+        line.try_send_bytes("{\"op\":\"status\"}\n").ok()?;
+        line.try_answer().ok()?
     }
 
     /// Waits until a node leads and a majority knows it.
@@ -322,6 +340,7 @@ fn start(folder: &Path, id: u16, arguments: &[&str]) -> Option<Process> {
 }
 
 fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
+    let is_client = |line: &&str| line.contains("client connected") || line.contains("client's connection");
+    let lines: Vec<&str> = log.lines().filter(|line| !is_client(line)).collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
