@@ -10,9 +10,6 @@
 use super::message::Proposal;
 use std::collections::VecDeque;
 
-/// Heartbeats without progress after which a follower sends its proposals again.
-const RESEND_AFTER_HEARTBEATS: u32 = 4;
-
 /// A follower's proposals under way to the leader of the current term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Forwarding {
@@ -69,14 +66,14 @@ impl Forwarding {
         }
     }
 
-    /// Time passes. When nothing was taken for a few heartbeats, everything is sent again, under its number.
-    pub fn tick(&mut self, heartbeat_ticks: u32) {
+    /// Time passes. When nothing was taken for `resend_ticks`, everything is sent again, under its number.
+    pub fn tick(&mut self, resend_ticks: u32) {
         if self.waiting.is_empty() {
             self.stalled_ticks = 0;
             return;
         }
         self.stalled_ticks += 1;
-        if self.stalled_ticks >= RESEND_AFTER_HEARTBEATS.saturating_mul(heartbeat_ticks) {
+        if self.stalled_ticks >= resend_ticks {
             self.stalled_ticks = 0;
             self.sent = 0;
         }
@@ -152,7 +149,7 @@ mod tests {
         assert_eq!((first, numbers(&sent)), (0, vec![0, 1, 2]));
         assert_eq!(forwarding.next_batch(usize::MAX), None);
         forwarding.taken(1);
-        (1..2 * RESEND_AFTER_HEARTBEATS).for_each(|_| forwarding.tick(2));
+        forwarding.tick(2);
         assert_eq!(forwarding.next_batch(usize::MAX), None, "not yet");
         forwarding.tick(2);
         let (first, sent) = forwarding.next_batch(usize::MAX).expect("two were not taken");

@@ -1,7 +1,6 @@
 //! `RaftState`: figure 2's "State", the rules for all servers, and the only places where a role begins.
 
 use super::configuration::Configuration;
-use super::forwarding::Forwarding;
 use super::invariants::Before;
 use super::log::Log;
 use super::message::{Body, Message};
@@ -103,9 +102,6 @@ pub struct RaftState {
     /// `votedFor` of figure 2.
     pub(super) voted_for: Option<NodeId>,
     pub(super) role: Role,
-    /// Proposals under way to this term's leader. They belong to the term and not to the role: who loses sight
-    /// of its leader and finds it again in the same term goes on with the same numbers.
-    pub(super) forwarding: Forwarding,
     pub(super) log: Log,
     /// The log's entries up to here are on this node's disk.
     pub(super) saved_index: Index,
@@ -141,7 +137,6 @@ impl RaftState {
             term: start.hard_state.term,
             voted_for: start.hard_state.voted_for,
             role: Role::Follower(follower),
-            forwarding: Forwarding::default(),
             saved_index: start.log.last().index,
             log: start.log,
             commit_index: base,
@@ -286,7 +281,6 @@ impl RaftState {
         assert!(term > self.term, "{self}: a term only rises, not to {term}");
         self.term = term;
         self.voted_for = voted_for;
-        self.forwarding = Forwarding::default();
         self.save_hard_state(output);
     }
 
