@@ -10,7 +10,8 @@
 use super::message::Proposal;
 use std::collections::VecDeque;
 
-/// A follower's proposals under way to the leader of the current term.
+/// A node's proposals under way to the leader of the current term. A new term begins with a new one; a change
+/// of role within the term does not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Forwarding {
     /// Not yet taken by the leader, oldest first. The first has the number `first_number`.
