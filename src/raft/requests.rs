@@ -10,6 +10,7 @@ use super::reads::Reader;
 use super::role::{Follower, Role};
 use super::state::RaftState;
 use crate::types::{Command, Index, NodeId, RequestId, Term};
+use std::collections::BTreeSet;
 
 /// Heartbeats without progress after which a follower sends its proposals again.
 const RESEND_AFTER_HEARTBEATS: u32 = 4;
@@ -103,8 +104,14 @@ impl RaftState {
         if response.request_term != self.term || response.boot != self.boot {
             return;
         }
-        self.forwarding.taken(response.next_number);
-        output.refused.extend(response.refused.into_iter().map(|request| (request, Refusal::Busy)));
+        let taken = self.forwarding.taken(response.next_number);
+        if response.refused.is_empty() {
+            return;
+        }
+        // A refusal that comes again may meet a second try of the same request, which is in the log by now.
+        let news: BTreeSet<RequestId> = taken.into_iter().collect();
+        let refused = response.refused.into_iter().filter(|request| news.contains(request));
+        output.refused.extend(refused.map(|request| (request, Refusal::Busy)));
     }
 
     /// Asks the leader about reads that it was not asked about yet.
