@@ -4,9 +4,9 @@
 //! of commands, each followed by `---` and by what the cluster did. A changed output is committed only by
 //! someone who can explain the change; `UPDATE_GOLDENFILES=1 cargo test --test golden` writes them anew.
 //!
-//! Each node has its own disk, which holds only what an output said. A batch is carried out as the server does
-//! it: messages that may leave at once, save, the word that it is saved, the other messages, publishing. After
-//! every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching, leader
+//! Each node has its own disk, which holds only what an output said. A batch is carried out as the server
+//! does it: messages that may leave at once, save, the word that it is saved, the other messages, publishing.
+//! After every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching, leader
 //! completeness, committed entries on a quorum's disks and never changed, nothing said before it is saved, no
 //! request twice in a log, no stale read.
 //!
