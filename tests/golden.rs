@@ -6,8 +6,8 @@
 //!
 //! Each node has its own disk, which holds only what an output said. A batch is carried out as the server
 //! does it: messages that may leave at once, save, the word that it is saved, the other messages, publishing.
-//! After every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching, leader
-//! completeness, committed entries on a quorum's disks and never changed, nothing said before it is saved, no
+//! After every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching,
+//! leader completeness, committed entries on a quorum's disks and never changed, nothing said before it is saved, no
 //! request twice in a log, no stale read.
 //!
 //! ```text
