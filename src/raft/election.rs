@@ -17,22 +17,14 @@ use crate::types::{NodeId, Term};
 impl Follower {
     /// A follower of `leader`, or of nobody yet, that campaigns after `timeout_ticks` without news.
     pub fn new(leader: Option<NodeId>, elapsed_ticks: u32, timeout_ticks: u32) -> Follower {
-        Follower {
-            leader,
-            elapsed_ticks,
-            timeout_ticks,
-            forwarding: Default::default(),
-            reads_asked: 0,
-            reads_asked_ticks: 0,
-        }
+        Follower { leader, elapsed_ticks, timeout_ticks, reads_asked: 0, reads_asked_ticks: 0 }
     }
 }
 
 impl RaftState {
     pub(super) fn tick_follower(&mut self, output: &mut Output) {
-        let heartbeat_ticks = self.settings.heartbeat_ticks;
+        self.tick_requests();
         let Role::Follower(follower) = &mut self.role else { return };
-        follower.tick_requests(heartbeat_ticks);
         follower.elapsed_ticks = follower.elapsed_ticks.saturating_add(1);
         if follower.elapsed_ticks >= follower.timeout_ticks {
             self.campaign(output);

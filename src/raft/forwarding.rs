@@ -8,9 +8,11 @@
 //! node that restarts never leads that term again.
 
 use super::message::Proposal;
+use crate::types::RequestId;
 use std::collections::VecDeque;
 
-/// A follower's proposals under way to the leader of the current term.
+/// A node's proposals under way to the leader of the current term. A new term begins with a new one; a change
+/// of role within the term does not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Forwarding {
     /// Not yet taken by the leader, oldest first. The first has the number `first_number`.
@@ -55,15 +57,19 @@ impl Forwarding {
         (count > 0).then_some((first_number, proposals))
     }
 
-    /// The leader has taken everything below `next_number`.
-    pub fn taken(&mut self, next_number: u64) {
-        while self.first_number < next_number {
-            let Some(proposal) = self.waiting.pop_front() else { return };
-            self.waiting_bytes -= size_bytes(&proposal);
-            self.first_number += 1;
-            self.sent = self.sent.saturating_sub(1);
+    /// The leader has dealt with everything below `next_number`. Says what that speaks of for the first time:
+    /// nothing, when the leader's word comes again.
+    pub fn taken(&mut self, next_number: u64) -> Vec<RequestId> {
+        let news = usize::try_from(next_number.saturating_sub(self.first_number)).unwrap_or(usize::MAX);
+        let count = news.min(self.waiting.len());
+        let taken: Vec<Proposal> = self.waiting.drain(..count).collect();
+        self.waiting_bytes -= taken.iter().map(size_bytes).sum::<usize>();
+        self.first_number += count as u64;
+        self.sent = self.sent.saturating_sub(count);
+        if count > 0 {
             self.stalled_ticks = 0;
         }
+        taken.into_iter().map(|proposal| proposal.request).collect()
     }
 
     /// Time passes. When nothing was taken for `resend_ticks`, everything is sent again, under its number.
@@ -118,7 +124,7 @@ fn size_bytes(proposal: &Proposal) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Command, NodeId, RequestId};
+    use crate::types::{Command, NodeId};
 
     fn proposal(number: u64) -> Proposal {
         Proposal { request: RequestId { node: NodeId(2), boot: 1, number }, command: Command::noop() }
@@ -148,7 +154,8 @@ mod tests {
         let (first, sent) = forwarding.next_batch(usize::MAX).expect("three wait");
         assert_eq!((first, numbers(&sent)), (0, vec![0, 1, 2]));
         assert_eq!(forwarding.next_batch(usize::MAX), None);
-        forwarding.taken(1);
+        assert_eq!(forwarding.taken(1), [proposal(0).request]);
+        assert_eq!(forwarding.taken(1), [], "repeated");
         forwarding.tick(2);
         assert_eq!(forwarding.next_batch(usize::MAX), None, "not yet");
         forwarding.tick(2);
@@ -172,7 +179,7 @@ mod tests {
         assert!(forwarding.has_room(1));
         forwarding.push(proposal(0));
         assert!(!forwarding.has_room(1));
-        forwarding.taken(1);
+        assert_eq!(forwarding.taken(1), [proposal(0).request]);
         assert!(forwarding.has_room(1));
     }
 }

@@ -10,28 +10,29 @@ use super::reads::Reader;
 use super::role::{Follower, Role};
 use super::state::RaftState;
 use crate::types::{Command, Index, NodeId, RequestId, Term};
+use std::collections::BTreeSet;
 
 /// Heartbeats without progress after which a follower sends its proposals again.
 const RESEND_AFTER_HEARTBEATS: u32 = 4;
 
-impl Follower {
+impl RaftState {
     /// Time passes for what is under way to the leader.
-    pub fn tick_requests(&mut self, heartbeat_ticks: u32) {
+    pub(super) fn tick_requests(&mut self) {
+        let heartbeat_ticks = self.settings.heartbeat_ticks;
+        let Role::Follower(follower) = &mut self.role else { return };
         self.forwarding.tick(RESEND_AFTER_HEARTBEATS.saturating_mul(heartbeat_ticks));
-        self.reads_asked_ticks += 1;
-        if self.reads_asked_ticks >= heartbeat_ticks {
+        follower.reads_asked_ticks += 1;
+        if follower.reads_asked_ticks >= heartbeat_ticks {
             // Ask again for what is not answered yet: the request or its answer may be lost.
-            self.reads_asked = 0;
-            self.reads_asked_ticks = 0;
+            follower.reads_asked = 0;
+            follower.reads_asked_ticks = 0;
         }
     }
-}
 
-impl RaftState {
     /// A leader appends, a follower passes on, and without a leader nothing is done.
     pub(super) fn on_propose(&mut self, request: RequestId, command: Command, output: &mut Output) {
         let max_forwarded_bytes = self.settings.max_forwarded_bytes;
-        match &mut self.role {
+        match &self.role {
             Role::Leader(_) => {
                 if self.append_proposal(request, command, output) {
                     output.proposed.push((request, self.term));
@@ -39,9 +40,9 @@ impl RaftState {
                     output.refused.push((request, Refusal::Busy));
                 }
             }
-            Role::Follower(Follower { leader: Some(_), forwarding, .. }) => {
-                if forwarding.has_room(max_forwarded_bytes) {
-                    forwarding.push(Proposal { request, command });
+            Role::Follower(Follower { leader: Some(_), .. }) => {
+                if self.forwarding.has_room(max_forwarded_bytes) {
+                    self.forwarding.push(Proposal { request, command });
                     output.proposed.push((request, self.term));
                 } else {
                     output.refused.push((request, Refusal::Busy));
@@ -65,12 +66,10 @@ impl RaftState {
     /// Sends the leader the proposals that it has not got yet.
     pub(super) fn forward(&mut self, output: &mut Output) {
         let max_append_bytes = self.settings.max_append_bytes;
-        let Role::Follower(Follower { leader: Some(leader), forwarding, .. }) = &mut self.role else {
-            return;
-        };
-        while let Some((first_number, proposals)) = forwarding.next_batch(max_append_bytes) {
+        let Role::Follower(Follower { leader: Some(leader), .. }) = self.role else { return };
+        while let Some((first_number, proposals)) = self.forwarding.next_batch(max_append_bytes) {
             let body = Body::ForwardProposals(ForwardProposals { boot: self.boot, first_number, proposals });
-            output.after_save.push(super::Message { from: self.id, to: *leader, term: self.term, body });
+            output.after_save.push(self.message(leader, body));
         }
     }
 
@@ -101,13 +100,18 @@ impl RaftState {
     }
 
     pub(super) fn on_forward_response(&mut self, response: ForwardProposalsResponse, output: &mut Output) {
-        let Role::Follower(follower) = &mut self.role else { return };
         // Numbers begin anew in each term and with each start of this node.
         if response.request_term != self.term || response.boot != self.boot {
             return;
         }
-        follower.forwarding.taken(response.next_number);
-        output.refused.extend(response.refused.into_iter().map(|request| (request, Refusal::Busy)));
+        let taken = self.forwarding.taken(response.next_number);
+        if response.refused.is_empty() {
+            return;
+        }
+        // A refusal that comes again may meet a second try of the same request, which is in the log by now.
+        let news: BTreeSet<RequestId> = taken.into_iter().collect();
+        let refused = response.refused.into_iter().filter(|request| news.contains(request));
+        output.refused.extend(refused.map(|request| (request, Refusal::Busy)));
     }
 
     /// Asks the leader about reads that it was not asked about yet.

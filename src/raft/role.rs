@@ -1,7 +1,7 @@
 //! What a node is in its current term (paper 5.1), and what it must remember only as long as it is that. A
 //! role's data ends with the role: nobody can meet a stale vote count or a stale `next_index`.
 
-use super::forwarding::{ForwardedFrom, Forwarding};
+use super::forwarding::ForwardedFrom;
 use super::progress::Progress;
 use super::reads::ReadRounds;
 use crate::types::{Index, NodeId};
@@ -28,8 +28,6 @@ pub(super) struct Follower {
     pub elapsed_ticks: u32,
     /// When to campaign: drawn anew with each role.
     pub timeout_ticks: u32,
-    /// Proposals under way to the leader.
-    pub forwarding: Forwarding,
     /// The newest of this node's reads for which the leader was asked.
     pub reads_asked: u64,
     /// Ticks since it was asked.

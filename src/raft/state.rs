@@ -1,6 +1,7 @@
 //! `RaftState`: figure 2's "State", the rules for all servers, and the only places where a role begins.
 
 use super::configuration::Configuration;
+use super::forwarding::Forwarding;
 use super::invariants::Before;
 use super::log::Log;
 use super::message::{Body, Message};
@@ -107,6 +108,9 @@ pub struct RaftState {
     pub(super) saved_index: Index,
     pub(super) commit_index: Index,
     pub(super) last_applied: Index,
+    /// Proposals under way to the leader of this term. Belongs to the term and not to the role: their numbers
+    /// go on when a follower becomes a pre-candidate and a follower again, of the same leader.
+    pub(super) forwarding: Forwarding,
     pub(super) reads: LocalReads,
 }
 
@@ -141,6 +145,7 @@ impl RaftState {
             log: start.log,
             commit_index: base,
             last_applied: base,
+            forwarding: Forwarding::default(),
             reads: LocalReads::default(),
         }
     }
@@ -281,6 +286,7 @@ impl RaftState {
         assert!(term > self.term, "{self}: a term only rises, not to {term}");
         self.term = term;
         self.voted_for = voted_for;
+        self.forwarding = Forwarding::default();
         self.save_hard_state(output);
     }
 
