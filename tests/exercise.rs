@@ -1,6 +1,6 @@
 //! The exercise that this project began as, in its own words: several servers; the leader communicates with
-//! all of its followers; their AppendEntriesResponses together advance its `commit_index`, which begins at -1;
-//! followers advance theirs only when the leader tells them by AppendEntries; `last_applied` never passes
+//! all of its followers; their AppendEntriesResponses together advance its `commit_index`, which begins at
+//! -1; followers advance theirs only when the leader tells them by AppendEntries; `last_applied` never passes
 //! `commit_index`; and a `set()` is visible to `get()` only once it is committed and applied.
 //!
 //! No disk and no network here: an output's save is taken to be done at once, and messages wait in a queue

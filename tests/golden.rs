@@ -6,9 +6,9 @@
 //!
 //! Each node has its own disk, which holds only what an output said. A batch is carried out as the server
 //! does it: messages that may leave at once, save, the word that it is saved, the other messages, publishing.
-//! After every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching, leader
-//! completeness, committed entries on a quorum's disks and never changed, nothing said before it is saved, no
-//! request twice in a log, no stale read.
+//! After every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching,
+//! leader completeness, committed entries on a quorum's disks and never changed, nothing said before it is
+//! saved, no request twice in a log, no stale read.
 //!
 //! ```text
 //! set up     cluster nodes=3 [log="1 1 2"] [term=2] [seed=1] [SETTING=N]
