@@ -26,7 +26,8 @@
 //!                               ask node 1 to set x to 1 and y to 2, in one batch; count times; to a
 //!                               value of so many bytes; again, under the number of an earlier request
 //!            read 1 [x]         ask node 1 for the key x
-//!            apply 1 2 [to=5]   the applications of nodes 1 and 2 apply what is committed
+//!            apply 1 2 [to=5]   the applications of nodes 1 and 2 apply what is committed, and answer
+//!                               the clients that asked there
 //! messages   deliver [from=1] [to=2] [message=NAME] [max=1] [batch=true]
 //!                               what is under way arrives, but not what comes of it; each message in a batch
 //!                               of its own, or all of a node's in one
