@@ -7,8 +7,8 @@
 //! Each node has its own disk, which holds only what an output said. A batch is carried out as the server
 //! does it: messages that may leave at once, save, the word that it is saved, the other messages, publishing.
 //! After every batch the whole cluster is checked (`golden/checks.rs`): one leader a term, log matching,
-//! leader completeness, committed entries on a quorum's disks and never changed, nothing said before it is saved, no
-//! request twice in a log, no stale read.
+//! leader completeness, committed entries on a quorum's disks and never changed, nothing said before it is
+//! saved, no request twice in a log, no stale read.
 //!
 //! ```text
 //! set up     cluster nodes=3 [log="1 1 2"] [term=2] [seed=1] [SETTING=N]
@@ -26,7 +26,8 @@
 //!                               ask node 1 to set x to 1 and y to 2, in one batch; count times; to a
 //!                               value of so many bytes; again, under the number of an earlier request
 //!            read 1 [x]         ask node 1 for the key x
-//!            apply 1 2 [to=5]   the applications of nodes 1 and 2 apply what is committed
+//!            apply 1 2 [to=5]   the applications of nodes 1 and 2 apply what is committed, and answer
+//!                               the clients that asked there
 //! messages   deliver [from=1] [to=2] [message=NAME] [max=1] [batch=true]
 //!                               what is under way arrives, but not what comes of it; each message in a batch
 //!                               of its own, or all of a node's in one

@@ -8,7 +8,7 @@ use crate::network::{Filter, Network};
 use crate::node::{Effect, Node, Read, Unsaved};
 use crate::show;
 use raftkv::raft::{Configuration, Input, Message, Output, RaftState, Settings};
-use raftkv::types::{Command, Index, NodeId, RequestId};
+use raftkv::types::{Command, Entry, Index, NodeId, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Beyond this many deliveries the messages are taken to go round in circles.
@@ -290,7 +290,21 @@ impl Cluster {
         }
         let what = format!("applied {}", show::entries(&entries));
         self.batch(id, &what, vec![Input::Applied { index: to }])?;
+        self.answer_writes(id, &entries)?;
         self.serve_reads(id)
+    }
+
+    /// Each node answers the clients that asked it since its start, by the name of their request and not by
+    /// the place of an entry.
+    fn answer_writes(&mut self, id: NodeId, entries: &[Entry]) -> Result<(), String> {
+        let boot = self.node(id)?.disk.boot;
+        for entry in entries {
+            if let Some(request) = entry.request.filter(|request| (request.node, request.boot) == (id, boot))
+            {
+                self.say(format!("   {request} answered at {}", entry.id()));
+            }
+        }
+        Ok(())
     }
 
     /// A node comes up again with what it has on disk.
