@@ -122,12 +122,29 @@ fn an_empty_folder_is_refused_without_bootstrap_and_stays_empty() {
 
 #[test]
 fn bootstrap_with_data_there_does_nothing() {
+    let contents_after_start = |bootstrap, incarnation| {
+        let temp = tempfile::tempdir().unwrap();
+        node_that_ran(temp.path(), &opening());
+        open(temp.path(), &Opening { bootstrap, incarnation, ..opening() }).unwrap();
+        let contents = |file: &PathBuf| fs::read(file).unwrap();
+        files(temp.path()).iter().map(contents).collect::<Vec<Vec<u8>>>()
+    };
+    let without = contents_after_start(false, Incarnation(0xabcd));
+    assert_eq!(contents_after_start(true, Incarnation(1)), without);
+}
+
+#[test]
+fn a_start_after_nothing_was_saved_leaves_the_files_as_they_are() {
     let temp = tempfile::tempdir().unwrap();
     node_that_ran(temp.path(), &opening());
-    let before: Vec<Vec<u8>> = files(temp.path()).iter().map(|file| fs::read(file).unwrap()).collect();
-    open(temp.path(), &Opening { incarnation: Incarnation(1), ..opening() }).unwrap();
-    let after: Vec<Vec<u8>> = files(temp.path()).iter().map(|file| fs::read(file).unwrap()).collect();
-    assert_eq!(before, after);
+    let start = || {
+        open(temp.path(), &opening()).unwrap();
+        files(temp.path()).iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect::<Vec<_>>()
+    };
+    let first = start();
+    assert_eq!(first.len(), 3, "the last batch is written anew, in a segment of its own");
+    assert_eq!(start(), first);
+    assert_eq!(start(), first);
 }
 
 #[test]
@@ -324,7 +341,8 @@ fn a_torn_tail_is_cut_by_a_new_segment_and_never_comes_back() {
         assert_eq!(recovered.entries, [kept, entries(3, 4..5)].concat(), "cut at {cut}");
         assert_eq!(recovered.torn, None);
         assert_eq!(fs::read(folder.join(LOG)).unwrap(), file[..cut], "what was written stays as it is");
-        assert!(folder.join("log-000002-from-4.jsonl").exists());
+        // Named for the index before the last whole batch, which it begins with.
+        assert!(folder.join("log-000002-from-3.jsonl").exists());
     }
 }
 

@@ -14,7 +14,7 @@
 //! Two rules carry everything. What [`Storage::save`] returned `Ok` for is on stable storage. And what is
 //! read back is exactly what was saved, without the end of a last write that was cut short: everything else
 //! that does not check out refuses the start with a line that says where, because a node that guesses can
-//! vote twice or forget what it acknowledged. Nothing here decides what is saved, tries a failed write again,
+//! vote twice or forget what it acknowledged. Nothing here decides what is saved, tries a failed sync again,
 //! or repairs anything.
 
 mod disk;
