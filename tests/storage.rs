@@ -176,7 +176,7 @@ fn an_identity_that_has_run_without_its_log_is_refused() {
     node_that_ran(temp.path(), &opening());
     fs::remove_file(temp.path().join(LOG)).unwrap();
     let line = refusal(temp.path(), &opening());
-    assert!(line.contains("its log is lost"), "{line}");
+    assert!(line.contains("log-000001-from-…: this file is missing"), "{line}");
 }
 
 #[test]
@@ -190,6 +190,26 @@ fn a_missing_segment_is_refused() {
         let line = refusal(temp.path(), &opening());
         assert!(line.contains(&format!("log-00000{}-from-", missing + 1)), "{line}");
         assert!(line.contains("this file is missing"), "{line}");
+    }
+}
+
+#[test]
+fn a_missing_newest_segment_is_refused() {
+    for missing in 1..=2 {
+        let temp = tempfile::tempdir().unwrap();
+        let small = Opening { segment_limit_bytes: 1, ..opening() };
+        node_that_ran(temp.path(), &small);
+        // Segments that were begun after the last start are more than it remembers.
+        let (mut storage, _) = open(temp.path(), &small).unwrap();
+        storage.raise_boot().unwrap();
+        drop(storage);
+        let segments: Vec<PathBuf> = files(temp.path()).into_iter().skip(1).collect();
+        assert_eq!(segments.len(), 5, "four of the first start, one of the second: {segments:?}");
+        for segment in &segments[5 - missing..] {
+            fs::remove_file(segment).unwrap();
+        }
+        let line = refusal(temp.path(), &opening());
+        assert!(line.contains(&format!("log-00000{}-from-…: this file is missing", 6 - missing)), "{line}");
     }
 }
 
@@ -307,8 +327,8 @@ fn the_identity_shows_who_this_is() {
     node_that_ran(temp.path(), &opening());
     let text = fs::read_to_string(temp.path().join("identity.json")).unwrap();
     let expected = concat!(
-        r#""format":1,"cluster":"demo","node":1,"boot":1,"incarnation":"000000000000abcd","#,
-        r#""voters":[1,2,3],"peers":{}}"#,
+        r#""format":1,"cluster":"demo","node":1,"boot":1,"newest_segment":1,"#,
+        r#""incarnation":"000000000000abcd","voters":[1,2,3],"peers":{}}"#,
         "\n"
     );
     assert!(text.ends_with(expected), "{text}");

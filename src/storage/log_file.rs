@@ -87,6 +87,11 @@ impl LogFile {
         LogFile { header, segment, segment_bytes, segment_limit_bytes, batch, end, writer }
     }
 
+    /// The sequence number of the newest segment.
+    pub fn newest_segment(&self) -> u64 {
+        self.segment.sequence
+    }
+
     /// Saves what the output asks for, as one batch: one write, one sync. Durable when this returns `Ok`;
     /// after an error the log must not be used any more.
     ///

@@ -95,8 +95,8 @@ impl MemoryDisk {
 
     /// A power cut after which `choose` says what survives: `choose(n)` must give a number below `n`, and 0
     /// always means the least. It is asked how many of the unsynced changes of names survive (in their
-    /// order); for each file, how many of its unsynced bytes at the end the size covers; and for each sector of
-    /// unsynced bytes, whether they are there or read as zeros.
+    /// order); for each file, how many of its unsynced bytes at the end the size covers; and for each sector
+    /// of unsynced bytes, whether they are there or read as zeros.
     pub fn crash_keeping(&self, choose: &mut dyn FnMut(usize) -> usize) {
         let mut state = self.state();
         state.failure = None;

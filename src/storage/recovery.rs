@@ -6,7 +6,7 @@
 
 use super::disk::Disk;
 use super::error::StorageError;
-use super::identity::Identity;
+use super::identity::{IDENTITY_FILE, Identity};
 use super::record::{Content, Flaw};
 use super::replay::{LogEnd, Replay, read_batch};
 use super::segment::{Previous, SegmentHeader, SegmentName, damaged, line_number};
@@ -70,8 +70,7 @@ pub(super) fn read_log<D: Disk>(
     let mut waiting: Option<Segment> = None;
     for (name, sequence) in names.iter().zip(1..) {
         if name.sequence != sequence {
-            let path = disk.path(&format!("log-{sequence:06}-from-…"));
-            return Err(StorageError::Missing { path, because: format!("{name} is there") });
+            return Err(missing(disk, sequence, format!("{name} is there")));
         }
         let segment = Segment::read(disk, *name, owner)?;
         match waiting {
@@ -80,10 +79,21 @@ pub(super) fn read_log<D: Disk>(
         }
         waiting = Some(segment);
     }
+    let found = names.last().map_or(0, |name| name.sequence);
+    if found < owner.newest_segment {
+        let because =
+            format!("{IDENTITY_FILE} says that the log has come to segment {}", owner.newest_segment);
+        return Err(missing(disk, found + 1, because));
+    }
     match waiting {
         Some(last) => last.replay_last(replay).map(Some),
         None => Ok(None),
     }
+}
+
+/// The error for a missing segment, of whose name only the beginning is known.
+fn missing<D: Disk>(disk: &D, sequence: u64, because: String) -> StorageError {
+    StorageError::Missing { path: disk.path(&format!("log-{sequence:06}-from-…")), because }
 }
 
 impl Segment {

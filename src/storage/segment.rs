@@ -5,8 +5,9 @@
 //! log-000002-from-14.jsonl    its header says how many bytes of segment 1 count
 //! ```
 //!
-//! A segment appears under its name with its first batch in it and synced: the header, and what the start that
-//! began it had to write anew. So one without an intact first batch is damaged. Numbers rise by one and a name is never used again.
+//! A segment appears under its name with its first batch in it and synced: the header, and what the start
+//! that began it had to write anew. So one without an intact first batch is damaged. Numbers rise by one and
+//! a name is never used again.
 
 use super::error::StorageError;
 use super::identity::Identity;
