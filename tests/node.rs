@@ -39,7 +39,7 @@ impl Rim<Ticket> for Recorder {
         self.rejected.push((ticket, rejection));
     }
 
-    fn note(&mut self, _event: u64, _note: &Note, _raft: &RaftState) {}
+    fn note(&mut self, _event: u64, _term: Term, _note: &Note) {}
 }
 
 struct Harness {
