@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The order is the safety argument: nothing that speaks of a vote, a term or an entry leaves before it is on
-//! stable storage (FAULTS P8), and nobody hears of a commit before the sync that it counts on. What may leave
+//! stable storage, and nobody hears of a commit before the sync that it counts on. What may leave
 //! before the save speaks only of what was saved earlier: a leader's term was saved with its campaign, and
 //! its entries count for nothing here until they are saved. If the save fails, the process ends, and in that
 //! term this node never leads again.
