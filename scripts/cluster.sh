@@ -19,7 +19,7 @@ Usage: scripts/cluster.sh COMMAND
   start [N]    build, start N nodes (1 to 9; 5 unless told), wait for a leader
   stop         stop all nodes
   status       a table of what each node says of itself
-  logs [-f]    all logs, each line with its node; -f: go on as they grow
+  logs [-f]    all logs in order of time, each line with its node; -f: go on as they grow
   kill N       kill -9 node N
   pause N      stop node N where it is (SIGSTOP), as if its machine hung
   resume N     let it go on
@@ -409,7 +409,7 @@ logs() {
     if [ "${1:-}" != -f ]; then
         for id in $(ids); do
             [ ! -f "$run/node-$id.log" ] || prefix_lines "$id" <"$run/node-$id.log"
-        done
+        done | LC_ALL=C sort -s -t '|' -k 2 # Each line begins with its time: one story of all nodes.
         return
     fi
     # Of several files tail tells by a line of its own which one the next lines are from.

@@ -5,7 +5,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `scan.rs` | the one place that knows JSON's grammar: [`Scanner`], [`check`] |
-//! | `equal.rs` | whether two texts mean the same: [`equal`] |
+//! | `equal.rs` | whether two texts mean the same: [`equal()`] |
 //! | `decimal.rs` | numbers as decimals of any size, never through floating point |
 //!
 //! "Checked text" below means text that [`check`] or a [`Scanner`] has accepted.

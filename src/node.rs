@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The order is the safety argument: nothing that speaks of a vote, a term or an entry leaves before it is on
-//! stable storage (FAULTS P8), and nobody hears of a commit before the sync that it counts on. What may leave
+//! stable storage, and nobody hears of a commit before the sync that it counts on. What may leave
 //! before the save speaks only of what was saved earlier: a leader's term was saved with its campaign, and
 //! its entries count for nothing here until they are saved. If the save fails, the process ends, and in that
 //! term this node never leads again.
@@ -84,8 +84,8 @@ pub trait Rim<T> {
     fn work(&mut self, work: Work<T>);
     /// To a client.
     fn reject(&mut self, ticket: T, rejection: Rejection);
-    /// To the log. `event` numbers this node's events within its boot.
-    fn note(&mut self, event: u64, note: &Note, raft: &RaftState);
+    /// To the log. `event` numbers this node's events within its boot; `term` is the term it happened in.
+    fn note(&mut self, event: u64, term: Term, note: &Note);
 }
 
 /// Limits and times of a node.
@@ -151,6 +151,8 @@ pub struct Node<D: Disk, T> {
     handed_out: Index,
     now_tick: u64,
     event_number: u64,
+    /// The term of the newest note.
+    noted_term: Term,
 }
 
 impl<D: Disk, T> Node<D, T> {
@@ -158,6 +160,7 @@ impl<D: Disk, T> Node<D, T> {
     pub fn new(raft: RaftState, boot: u64, storage: Storage<D>, settings: NodeSettings) -> Node<D, T> {
         Node {
             handed_out: raft.last_applied(),
+            noted_term: raft.term(),
             raft,
             boot,
             storage,
@@ -266,7 +269,11 @@ impl<D: Disk, T> Node<D, T> {
     fn publish(&mut self, output: &mut Output, rim: &mut impl Rim<T>) {
         for note in std::mem::take(&mut output.notes) {
             self.event_number += 1;
-            rim.note(self.event_number, &note, &self.raft);
+            // A batch can see several terms; each of its notes is told in its own.
+            if let Note::TermChanged { to, .. } = note {
+                self.noted_term = to;
+            }
+            rim.note(self.event_number, self.noted_term, &note);
         }
         for (request, term) in std::mem::take(&mut output.proposed) {
             self.writes.stamp(request.number, term);

@@ -122,12 +122,29 @@ fn an_empty_folder_is_refused_without_bootstrap_and_stays_empty() {
 
 #[test]
 fn bootstrap_with_data_there_does_nothing() {
+    let contents_after_start = |bootstrap, incarnation| {
+        let temp = tempfile::tempdir().unwrap();
+        node_that_ran(temp.path(), &opening());
+        open(temp.path(), &Opening { bootstrap, incarnation, ..opening() }).unwrap();
+        let contents = |file: &PathBuf| fs::read(file).unwrap();
+        files(temp.path()).iter().map(contents).collect::<Vec<Vec<u8>>>()
+    };
+    let without = contents_after_start(false, Incarnation(0xabcd));
+    assert_eq!(contents_after_start(true, Incarnation(1)), without);
+}
+
+#[test]
+fn a_start_after_nothing_was_saved_leaves_the_files_as_they_are() {
     let temp = tempfile::tempdir().unwrap();
     node_that_ran(temp.path(), &opening());
-    let before: Vec<Vec<u8>> = files(temp.path()).iter().map(|file| fs::read(file).unwrap()).collect();
-    open(temp.path(), &Opening { incarnation: Incarnation(1), ..opening() }).unwrap();
-    let after: Vec<Vec<u8>> = files(temp.path()).iter().map(|file| fs::read(file).unwrap()).collect();
-    assert_eq!(before, after);
+    let start = || {
+        open(temp.path(), &opening()).unwrap();
+        files(temp.path()).iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect::<Vec<_>>()
+    };
+    let first = start();
+    assert_eq!(first.len(), 3, "the last batch is written anew, in a segment of its own");
+    assert_eq!(start(), first);
+    assert_eq!(start(), first);
 }
 
 #[test]
@@ -159,7 +176,7 @@ fn an_identity_that_has_run_without_its_log_is_refused() {
     node_that_ran(temp.path(), &opening());
     fs::remove_file(temp.path().join(LOG)).unwrap();
     let line = refusal(temp.path(), &opening());
-    assert!(line.contains("its log is lost"), "{line}");
+    assert!(line.contains("log-000001-from-…: this file is missing"), "{line}");
 }
 
 #[test]
@@ -173,6 +190,26 @@ fn a_missing_segment_is_refused() {
         let line = refusal(temp.path(), &opening());
         assert!(line.contains(&format!("log-00000{}-from-", missing + 1)), "{line}");
         assert!(line.contains("this file is missing"), "{line}");
+    }
+}
+
+#[test]
+fn a_missing_newest_segment_is_refused() {
+    for missing in 1..=2 {
+        let temp = tempfile::tempdir().unwrap();
+        let small = Opening { segment_limit_bytes: 1, ..opening() };
+        node_that_ran(temp.path(), &small);
+        // Segments that were begun after the last start are more than it remembers.
+        let (mut storage, _) = open(temp.path(), &small).unwrap();
+        storage.raise_boot().unwrap();
+        drop(storage);
+        let segments: Vec<PathBuf> = files(temp.path()).into_iter().skip(1).collect();
+        assert_eq!(segments.len(), 5, "four of the first start, one of the second: {segments:?}");
+        for segment in &segments[5 - missing..] {
+            fs::remove_file(segment).unwrap();
+        }
+        let line = refusal(temp.path(), &opening());
+        assert!(line.contains(&format!("log-00000{}-from-…: this file is missing", 6 - missing)), "{line}");
     }
 }
 
@@ -290,8 +327,8 @@ fn the_identity_shows_who_this_is() {
     node_that_ran(temp.path(), &opening());
     let text = fs::read_to_string(temp.path().join("identity.json")).unwrap();
     let expected = concat!(
-        r#""format":1,"cluster":"demo","node":1,"boot":1,"incarnation":"000000000000abcd","#,
-        r#""voters":[1,2,3],"peers":{}}"#,
+        r#""format":1,"cluster":"demo","node":1,"boot":1,"newest_segment":1,"#,
+        r#""incarnation":"000000000000abcd","voters":[1,2,3],"peers":{}}"#,
         "\n"
     );
     assert!(text.ends_with(expected), "{text}");
@@ -324,7 +361,8 @@ fn a_torn_tail_is_cut_by_a_new_segment_and_never_comes_back() {
         assert_eq!(recovered.entries, [kept, entries(3, 4..5)].concat(), "cut at {cut}");
         assert_eq!(recovered.torn, None);
         assert_eq!(fs::read(folder.join(LOG)).unwrap(), file[..cut], "what was written stays as it is");
-        assert!(folder.join("log-000002-from-4.jsonl").exists());
+        // Named for the index before the last whole batch, which it begins with.
+        assert!(folder.join("log-000002-from-3.jsonl").exists());
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0.0, value_parser = part)]
     reads: f64,
 
-    /// All clients ask the leader [default]
+    /// All clients ask the leader (default)
     #[arg(long, conflicts_with = "spread")]
     leader: bool,
 

@@ -11,8 +11,7 @@ use serde_json::value::RawValue;
 use std::fmt;
 
 /// The words and what they mean, as `help` shows them.
-pub const HELP: &str = "\
-  set KEY VALUE                       store a value
+pub const HELP: &str = "  set KEY VALUE                       store a value
   get KEY [--stale]                   read it; --stale: what the asked node has, at once
   delete KEY                          remove it
   cas KEY EXPECT VALUE                store VALUE if the value is EXPECT (null: if there is none)

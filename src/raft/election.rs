@@ -23,10 +23,8 @@ impl Follower {
 
 impl RaftState {
     pub(super) fn tick_follower(&mut self, output: &mut Output) {
-        let heartbeat_ticks = self.settings.heartbeat_ticks;
+        self.tick_requests();
         let Role::Follower(follower) = &mut self.role else { return };
-        self.forwarding.tick(heartbeat_ticks);
-        follower.tick_reads(heartbeat_ticks);
         follower.elapsed_ticks = follower.elapsed_ticks.saturating_add(1);
         if follower.elapsed_ticks >= follower.timeout_ticks {
             self.campaign(output);

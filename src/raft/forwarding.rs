@@ -8,12 +8,11 @@
 //! node that restarts never leads that term again.
 
 use super::message::Proposal;
+use crate::types::RequestId;
 use std::collections::VecDeque;
 
-/// Heartbeats without progress after which a follower sends its proposals again.
-const RESEND_AFTER_HEARTBEATS: u32 = 4;
-
-/// A follower's proposals under way to the leader of the current term.
+/// A node's proposals under way to the leader of the current term. A new term begins with a new one; a change
+/// of role within the term does not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Forwarding {
     /// Not yet taken by the leader, oldest first. The first has the number `first_number`.
@@ -58,25 +57,29 @@ impl Forwarding {
         (count > 0).then_some((first_number, proposals))
     }
 
-    /// The leader has taken everything below `next_number`.
-    pub fn taken(&mut self, next_number: u64) {
-        while self.first_number < next_number {
-            let Some(proposal) = self.waiting.pop_front() else { return };
-            self.waiting_bytes -= size_bytes(&proposal);
-            self.first_number += 1;
-            self.sent = self.sent.saturating_sub(1);
+    /// The leader has dealt with everything below `next_number`. Says what that speaks of for the first time:
+    /// nothing, when the leader's word comes again.
+    pub fn taken(&mut self, next_number: u64) -> Vec<RequestId> {
+        let news = usize::try_from(next_number.saturating_sub(self.first_number)).unwrap_or(usize::MAX);
+        let count = news.min(self.waiting.len());
+        let taken: Vec<Proposal> = self.waiting.drain(..count).collect();
+        self.waiting_bytes -= taken.iter().map(size_bytes).sum::<usize>();
+        self.first_number += count as u64;
+        self.sent = self.sent.saturating_sub(count);
+        if count > 0 {
             self.stalled_ticks = 0;
         }
+        taken.into_iter().map(|proposal| proposal.request).collect()
     }
 
-    /// Time passes. When nothing was taken for a few heartbeats, everything is sent again, under its number.
-    pub fn tick(&mut self, heartbeat_ticks: u32) {
+    /// Time passes. When nothing was taken for `resend_ticks`, everything is sent again, under its number.
+    pub fn tick(&mut self, resend_ticks: u32) {
         if self.waiting.is_empty() {
             self.stalled_ticks = 0;
             return;
         }
         self.stalled_ticks += 1;
-        if self.stalled_ticks >= RESEND_AFTER_HEARTBEATS.saturating_mul(heartbeat_ticks) {
+        if self.stalled_ticks >= resend_ticks {
             self.stalled_ticks = 0;
             self.sent = 0;
         }
@@ -121,7 +124,7 @@ fn size_bytes(proposal: &Proposal) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Command, NodeId, RequestId};
+    use crate::types::{Command, NodeId};
 
     fn proposal(number: u64) -> Proposal {
         Proposal { request: RequestId { node: NodeId(2), boot: 1, number }, command: Command::noop() }
@@ -151,8 +154,9 @@ mod tests {
         let (first, sent) = forwarding.next_batch(usize::MAX).expect("three wait");
         assert_eq!((first, numbers(&sent)), (0, vec![0, 1, 2]));
         assert_eq!(forwarding.next_batch(usize::MAX), None);
-        forwarding.taken(1);
-        (1..2 * RESEND_AFTER_HEARTBEATS).for_each(|_| forwarding.tick(2));
+        assert_eq!(forwarding.taken(1), [proposal(0).request]);
+        assert_eq!(forwarding.taken(1), [], "repeated");
+        forwarding.tick(2);
         assert_eq!(forwarding.next_batch(usize::MAX), None, "not yet");
         forwarding.tick(2);
         let (first, sent) = forwarding.next_batch(usize::MAX).expect("two were not taken");
@@ -175,7 +179,7 @@ mod tests {
         assert!(forwarding.has_room(1));
         forwarding.push(proposal(0));
         assert!(!forwarding.has_room(1));
-        forwarding.taken(1);
+        assert_eq!(forwarding.taken(1), [proposal(0).request]);
         assert!(forwarding.has_room(1));
     }
 }

@@ -108,7 +108,7 @@ impl RaftState {
         }
     }
 
-    /// "If there exists an N such that N > commitIndex, a majority of matchIndex[i] >= N, and log[N].term ==
+    /// "If there exists an N such that N > commitIndex, a majority of `matchIndex[i]` >= N, and `log[N].term` ==
     /// currentTerm: set commitIndex = N" (figure 2). The term matters: an older leader's entry on a majority
     /// can still be replaced (paper 5.4.2, figure 8; FAULTS row 12).
     fn advance_commit(&mut self, output: &mut Output) {

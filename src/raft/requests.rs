@@ -10,24 +10,29 @@ use super::reads::Reader;
 use super::role::{Follower, Role};
 use super::state::RaftState;
 use crate::types::{Command, Index, NodeId, RequestId, Term};
+use std::collections::BTreeSet;
 
-impl Follower {
-    /// Time passes for the reads that the leader was asked about.
-    pub fn tick_reads(&mut self, heartbeat_ticks: u32) {
-        self.reads_asked_ticks += 1;
-        if self.reads_asked_ticks >= heartbeat_ticks {
-            // Ask again for what is not answered yet: the request or its answer may be lost.
-            self.reads_asked = 0;
-            self.reads_asked_ticks = 0;
-        }
-    }
-}
+/// Heartbeats without progress after which a follower sends its proposals again.
+const RESEND_AFTER_HEARTBEATS: u32 = 4;
 
 impl RaftState {
+    /// Time passes for what is under way to the leader.
+    pub(super) fn tick_requests(&mut self) {
+        let heartbeat_ticks = self.settings.heartbeat_ticks;
+        let Role::Follower(follower) = &mut self.role else { return };
+        self.forwarding.tick(RESEND_AFTER_HEARTBEATS.saturating_mul(heartbeat_ticks));
+        follower.reads_asked_ticks += 1;
+        if follower.reads_asked_ticks >= heartbeat_ticks {
+            // Ask again for what is not answered yet: the request or its answer may be lost.
+            follower.reads_asked = 0;
+            follower.reads_asked_ticks = 0;
+        }
+    }
+
     /// A leader appends, a follower passes on, and without a leader nothing is done.
     pub(super) fn on_propose(&mut self, request: RequestId, command: Command, output: &mut Output) {
         let max_forwarded_bytes = self.settings.max_forwarded_bytes;
-        match &mut self.role {
+        match &self.role {
             Role::Leader(_) => {
                 if self.append_proposal(request, command, output) {
                     output.proposed.push((request, self.term));
@@ -63,8 +68,8 @@ impl RaftState {
         let max_append_bytes = self.settings.max_append_bytes;
         let Role::Follower(Follower { leader: Some(leader), .. }) = self.role else { return };
         while let Some((first_number, proposals)) = self.forwarding.next_batch(max_append_bytes) {
-            let request = ForwardProposals { boot: self.boot, first_number, proposals };
-            output.after_save.push(self.message(leader, Body::ForwardProposals(request)));
+            let body = Body::ForwardProposals(ForwardProposals { boot: self.boot, first_number, proposals });
+            output.after_save.push(self.message(leader, body));
         }
     }
 
@@ -99,8 +104,14 @@ impl RaftState {
         if response.request_term != self.term || response.boot != self.boot {
             return;
         }
-        self.forwarding.taken(response.next_number);
-        output.refused.extend(response.refused.into_iter().map(|request| (request, Refusal::Busy)));
+        let taken = self.forwarding.taken(response.next_number);
+        if response.refused.is_empty() {
+            return;
+        }
+        // A refusal that comes again may meet a second try of the same request, which is in the log by now.
+        let news: BTreeSet<RequestId> = taken.into_iter().collect();
+        let refused = response.refused.into_iter().filter(|request| news.contains(request));
+        output.refused.extend(refused.map(|request| (request, Refusal::Busy)));
     }
 
     /// Asks the leader about reads that it was not asked about yet.

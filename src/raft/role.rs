@@ -69,13 +69,13 @@ pub(super) struct Leader {
 /// A role without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoleName {
-    /// [`Role::Follower`].
+    /// Listens to a leader, or waits for one.
     Follower,
-    /// [`Role::Candidate`] while it asks for pre-votes.
+    /// Asks whether a campaign would succeed.
     PreCandidate,
-    /// [`Role::Candidate`] in earnest.
+    /// Campaigns.
     Candidate,
-    /// [`Role::Leader`].
+    /// Leads its term.
     Leader,
 }
 

@@ -103,14 +103,14 @@ pub struct RaftState {
     /// `votedFor` of figure 2.
     pub(super) voted_for: Option<NodeId>,
     pub(super) role: Role,
-    /// Proposals under way to this term's leader. They belong to the term and not to the role: who loses sight
-    /// of its leader and finds it again in the same term goes on with the same numbers.
-    pub(super) forwarding: Forwarding,
     pub(super) log: Log,
     /// The log's entries up to here are on this node's disk.
     pub(super) saved_index: Index,
     pub(super) commit_index: Index,
     pub(super) last_applied: Index,
+    /// Proposals under way to the leader of this term. Belongs to the term and not to the role: their numbers
+    /// go on when a follower becomes a pre-candidate and a follower again, of the same leader.
+    pub(super) forwarding: Forwarding,
     pub(super) reads: LocalReads,
 }
 
@@ -141,11 +141,11 @@ impl RaftState {
             term: start.hard_state.term,
             voted_for: start.hard_state.voted_for,
             role: Role::Follower(follower),
-            forwarding: Forwarding::default(),
             saved_index: start.log.last().index,
             log: start.log,
             commit_index: base,
             last_applied: base,
+            forwarding: Forwarding::default(),
             reads: LocalReads::default(),
         }
     }

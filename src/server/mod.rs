@@ -1,4 +1,4 @@
-//! One node as a process: threads, sockets, channels and the real clock around [`Node`](crate::node::Node).
+//! One node as a process: threads, sockets, channels and the real clock around [`Node`].
 //!
 //! ```text
 //!   thread             owns                          is fed by               feeds
@@ -252,7 +252,7 @@ fn start_threads(parts: Parts) -> Result<(), StartError> {
     let kv =
         KvThread { store, polls: polls_in, work, stale_reads, board: Arc::clone(&board), max_answer_bytes };
     endings.spawn_vital("kv", move || kv.run());
-    let links = Links { peers: peer_queues, work: work_in };
+    let links = Links { id: node.id, peers: peer_queues, work: work_in };
     let raft = RaftThread { node: raft_node, outbox, polls, links, board: Arc::clone(&board), clock };
     endings.spawn_vital("raft", move || raft.run());
 

@@ -68,9 +68,10 @@ impl PeerListener {
 impl Shared {
     fn serve(&self, stream: TcpStream, address: SocketAddr) {
         match self.greet(&stream) {
-            Ok((peer, lines)) => {
-                tracing::info!(%peer, %address, "{peer} connected");
-                let trouble = self.read_lines(peer, &stream, lines);
+            Ok((hello, lines)) => {
+                let peer = hello.from;
+                tracing::info!(%peer, %address, peer_boot = hello.boot, "{peer} connected");
+                let trouble = self.read_lines(&hello, &stream, lines);
                 tracing::info!(%peer, %address, "connection from {peer} ended: {trouble}");
             }
             Err(trouble) => {
@@ -82,7 +83,7 @@ impl Shared {
     }
 
     /// Hears who it is, and answers.
-    fn greet(&self, stream: &TcpStream) -> Result<(NodeId, LineReader<TcpStream>), String> {
+    fn greet(&self, stream: &TcpStream) -> Result<(Hello, LineReader<TcpStream>), String> {
         let own = &self.listener.own;
         let prepare = || -> std::io::Result<TcpStream> {
             stream.set_nodelay(true)?;
@@ -93,7 +94,7 @@ impl Shared {
         let mut lines = LineReader::new(reading, max_peer_line_bytes(self.listener.max_line_bytes));
         let line = next_line(&mut lines, GREETING_TIMEOUT)?;
         let verdict = match decode_greeting(&line).map_err(|error| error.to_string())? {
-            Decoded::Line(PeerLine::Hello(hello)) => self.judge(&hello).map(|()| hello.from),
+            Decoded::Line(PeerLine::Hello(hello)) => self.judge(&hello).map(|()| hello),
             Decoded::Line(_) | Decoded::Unknown { .. } => return Err("expected a hello".to_owned()),
         };
         let answer = match &verdict {
@@ -105,7 +106,7 @@ impl Shared {
         let mut out = Vec::new();
         answer.encode(&mut out);
         (&*stream).write_all(&out).map_err(|error| error.to_string())?;
-        verdict.map(|peer| (peer, lines))
+        verdict.map(|hello| (hello, lines))
     }
 
     fn judge(&self, hello: &Hello) -> Result<(), String> {
@@ -135,7 +136,8 @@ impl Shared {
     }
 
     /// Reads until the connection breaks or is replaced; says why it ended.
-    fn read_lines(&self, peer: NodeId, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
+    fn read_lines(&self, hello: &Hello, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
+        let peer = hello.from;
         if let Err(error) = self.replace(peer, stream) {
             return error.to_string();
         }
@@ -154,7 +156,7 @@ impl Shared {
                 },
             };
             match decode(line, &Ends { me, peer, term }) {
-                Ok(Decoded::Line(PeerLine::Envelope(envelope))) => {
+                Ok(Decoded::Line(PeerLine::Envelope(envelope))) if envelope.boot == hello.boot => {
                     let from = &envelope.message;
                     tracing::trace!(
                         %peer,

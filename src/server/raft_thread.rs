@@ -7,7 +7,7 @@ use super::kv_thread::Polled;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::node::{Event, Node, Rejection, Rim, Work};
-use crate::raft::{Note, RaftState, Weight};
+use crate::raft::{Note, Weight};
 use crate::storage::{FileDisk, Incarnation, RememberedPeer, StorageError};
 use crate::types::{NodeId, Term};
 use crate::wire::client::{ErrorCode, Response};
@@ -84,6 +84,8 @@ pub(super) struct RaftThread {
 
 /// Where the node's decisions go.
 pub(super) struct Links {
+    /// This node.
+    pub id: NodeId,
     pub peers: BTreeMap<NodeId, Sender<Envelope>>,
     pub work: Sender<Work<Ticket>>,
 }
@@ -215,11 +217,11 @@ impl Rim<Ticket> for Links {
         ticket.slot().answer(&response);
     }
 
-    fn note(&mut self, event: u64, note: &Note, raft: &RaftState) {
-        let who = format_args!("{}@{}", raft.id(), raft.term());
+    fn note(&mut self, event: u64, term: Term, note: &Note) {
+        let id = self.id;
         match note.weight() {
-            Weight::Event => tracing::info!(event, "{who} {}: {note}", raft.role()),
-            Weight::Detail => tracing::debug!(event, "{who} {}: {note}", raft.role()),
+            Weight::Event => tracing::info!(event, "{id}@{term}: {note}"),
+            Weight::Detail => tracing::debug!(event, "{id}@{term}: {note}"),
         }
     }
 }

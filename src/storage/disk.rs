@@ -17,10 +17,13 @@ pub trait Disk {
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault>;
 
     /// Puts a file's bytes and size on stable storage (`fdatasync`). After a failure they may be gone, and
-    /// trying again proves nothing.
+    /// trying again proves nothing: Linux takes the pages for written, so that the bytes can be read, also by
+    /// the next process, and a sync of them succeeds, and still they are on no disk.
     fn sync(&mut self, name: &str) -> Result<(), DiskFault>;
 
-    /// Puts the folder's names on stable storage.
+    /// Puts the folder's names on stable storage. A later success covers also the names that an earlier call
+    /// failed for: a file system that cannot write its journal takes no changes any more until it is mounted
+    /// again, and then shows what is on the disk.
     fn sync_directory(&mut self) -> Result<(), DiskFault>;
 
     /// Gives a file the name `to`, in one step, and replaces what had that name.

@@ -1,13 +1,14 @@
 //! Who this folder belongs to: one small file, replaced as a whole.
 //!
 //! ```text
-//! {"crc":"…","format":1,"cluster":"demo","node":1,"boot":4,"incarnation":"9f86d081884c7d65",
-//!  "voters":[1,2,3],"peers":{"2":"60303ae22b998861"}}                           (one line)
+//! {"crc":"…","format":1,"cluster":"demo","node":1,"boot":4,"newest_segment":2,
+//!  "incarnation":"9f86d081884c7d65","voters":[1,2,3],"peers":{"2":"60303ae22b998861"}}     (one line)
 //! ```
 //!
 //! Its appearance is the moment in which a node begins to exist: before it the folder counts as empty, after
-//! it `--bootstrap` does nothing. It holds nothing that changes with the log: term and vote are in the log,
-//! so that they can never disagree with it.
+//! it `--bootstrap` does nothing. It holds nothing that the log says: term and vote are in the log, so that
+//! they can never disagree with it. Of the log it only remembers how far it had come at the last start,
+//! because a log whose newest segment is gone looks whole.
 
 use super::disk::{Disk, write_whole};
 use super::error::{DiskFault, StorageError};
@@ -80,6 +81,9 @@ pub struct Identity {
     pub node: NodeId,
     /// How often the node was started.
     pub boot: u64,
+    /// The sequence number of the log's newest segment at the last of those starts; 0 before the first. The
+    /// log may be further by now, but never less far.
+    pub(super) newest_segment: u64,
     /// This node's incarnation.
     pub incarnation: Incarnation,
     /// The cluster's first configuration: who votes, sorted.
@@ -102,6 +106,7 @@ impl Identity {
             cluster: opening.cluster.clone(),
             node: opening.node,
             boot: 0,
+            newest_segment: 0,
             incarnation: opening.incarnation,
             voters: opening.sorted_voters(),
             peers: BTreeMap::new(),
@@ -134,9 +139,15 @@ impl Identity {
         }
     }
 
-    /// Raises the boot counter; durable when this returns.
-    pub(super) fn raise_boot<D: Disk>(&mut self, disk: &mut D) -> Result<u64, DiskFault> {
+    /// Raises the boot counter, and remembers the log's newest segment, whose name must be durable; both are
+    /// durable when this returns.
+    pub(super) fn raise_boot<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        newest_segment: u64,
+    ) -> Result<u64, DiskFault> {
         self.boot += 1;
+        self.newest_segment = newest_segment;
         self.save(disk)?;
         Ok(self.boot)
     }

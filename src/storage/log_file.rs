@@ -1,34 +1,27 @@
 //! The log on disk: one append-only stream of batches, cut into segments.
 //!
-//! Nothing is ever overwritten or truncated. A torn write at the end is cut off by a new segment, whose
-//! header says how many bytes of the one before it count; a new segment is also begun when one has grown to
-//! its limit.
+//! Nothing is ever overwritten or truncated. A new segment is begun when one has grown to its limit, and by a
+//! start that cannot be certain of the last one's end: the header says how many bytes of the one before
+//! count, and what of the rest is to count is written anew behind it, in the same batch. So the two versions
+//! of a log change places in one step, with the segment's name.
 //!
 //! ```text
-//! log-000001-from-0.jsonl   | header | batch 2 | batch 3 | torn |
+//! log-000001-from-0.jsonl   | header | batch 2 | batch 3 | batch 4 | torn |
 //!                           |<------ bytes: 812 -------->|
-//! log-000002-from-9.jsonl   | header, "bytes":812 | batch 5 | batch 6 |      (the header is batch 4)
+//! log-000002-from-9.jsonl   | header, "bytes":812; what was batch 4 | batch 5 | batch 6 |
+//!                           |<------------ batch 4 --------------->|
 //! ```
 
 use super::FORMAT;
 use super::disk::{Disk, write_whole};
 use super::error::DiskFault;
 use super::identity::Identity;
-use super::record::BatchWriter;
-use super::recovery::FoundLog;
-use super::replay::{Replay, may_follow};
+use super::record::{BatchWriter, Content};
+use super::recovery::{FoundLog, Mark};
+use super::replay::{LogEnd, Replay, may_follow};
 use super::segment::{Previous, SegmentHeader, SegmentName};
-use crate::raft::{HardState, Output};
-use crate::types::{EntryId, Index};
-
-/// What the log ends with: all that must be known to check that the next batch fits.
-#[derive(Clone, Copy, Debug)]
-struct LogEnd {
-    base: EntryId,
-    /// The index that the next entry will have.
-    next: Index,
-    hard_state: HardState,
-}
+use crate::raft::Output;
+use crate::types::Index;
 
 /// The log, open for saving.
 #[derive(Debug)]
@@ -47,44 +40,56 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Begins the log of a node that has none.
     pub fn create<D: Disk>(disk: &mut D, owner: &Identity, limit_bytes: u64) -> Result<LogFile, DiskFault> {
+        let replay = Replay::new();
         let first = SegmentName { sequence: 1, first: Index(0) };
-        let mut log = LogFile::new(owner, &Replay::new(), first, limit_bytes);
-        log.begin_segment(disk, first, None)?;
+        let nothing = Mark { bytes: 0, batch: replay.batch, end: replay.end() };
+        let mut log = LogFile::new(owner, first, nothing, limit_bytes);
+        log.begin_segment(disk, first, None, &[])?;
         Ok(log)
     }
 
-    /// Goes on with a log that was read. Cuts off a torn write, and puts all that was accepted on stable
-    /// storage: after a `kill -9` the last batch may be there to read and yet not be on the disk.
+    /// Goes on with a log that was read, all of which is on stable storage when this returns.
+    ///
+    /// What was written last may be there to read and yet not be on the disk, and if its sync has failed, no
+    /// other sync brings it there. So the log is cut before it, and what counts of it is written anew. A
+    /// segment that ends with its first batch needs none of this, so that a node that starts again and again
+    /// makes no files.
     pub fn resume<D: Disk>(
         disk: &mut D,
         owner: &Identity,
         found: &FoundLog,
         limit_bytes: u64,
     ) -> Result<LogFile, DiskFault> {
-        let mut log = LogFile::new(owner, &found.replay, found.last, limit_bytes);
-        log.segment_bytes = found.last_bytes;
-        disk.sync(&found.last.to_string())?;
-        disk.sync_directory()?;
-        if found.torn.is_some() {
-            log.begin_next_segment(disk)?;
+        let mut log = LogFile::new(owner, found.last, found.certain, limit_bytes);
+        match &found.in_doubt {
+            Some(contents) => {
+                log.begin_next_segment(disk, contents)?;
+                log.end = found.replay.end();
+            }
+            // The start that gave the segment its name may have been cut short before the name was durable.
+            None => disk.sync_directory()?,
         }
         Ok(log)
     }
 
-    fn new(owner: &Identity, replay: &Replay, segment: SegmentName, segment_limit_bytes: u64) -> LogFile {
+    fn new(owner: &Identity, segment: SegmentName, mark: Mark, segment_limit_bytes: u64) -> LogFile {
+        let Mark { bytes, batch, end } = mark;
         let header = SegmentHeader {
             format: FORMAT,
             cluster: owner.cluster.clone(),
             node: owner.node,
             incarnation: owner.incarnation,
-            base: replay.base,
-            hard_state: replay.hard_state,
+            base: end.base,
+            hard_state: end.hard_state,
             previous: None,
         };
-        let end =
-            LogEnd { base: replay.base, next: replay.last().index.next(), hard_state: replay.hard_state };
-        let (segment_bytes, batch, writer) = (0, replay.batch, BatchWriter::default());
+        let (segment_bytes, writer) = (bytes as u64, BatchWriter::default());
         LogFile { header, segment, segment_bytes, segment_limit_bytes, batch, end, writer }
+    }
+
+    /// The sequence number of the newest segment.
+    pub fn newest_segment(&self) -> u64 {
+        self.segment.sequence
     }
 
     /// Saves what the output asks for, as one batch: one write, one sync. Durable when this returns `Ok`;
@@ -96,7 +101,7 @@ impl LogFile {
     pub fn save<D: Disk>(&mut self, disk: &mut D, output: &Output) -> Result<(), DiskFault> {
         let end = self.end.after(output);
         if self.segment_bytes >= self.segment_limit_bytes {
-            self.begin_next_segment(disk)?;
+            self.begin_next_segment(disk, &[])?;
         }
         let truncations = usize::from(output.truncate_from.is_some());
         let mut left = usize::from(output.hard_state.is_some()) + truncations + output.entries.len();
@@ -122,10 +127,11 @@ impl LogFile {
         Ok(())
     }
 
-    fn begin_next_segment<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
+    /// Begins a segment that goes on from the log's end and brings these records with it.
+    fn begin_next_segment<D: Disk>(&mut self, disk: &mut D, contents: &[Content]) -> Result<(), DiskFault> {
         let previous = Previous { name: self.segment.to_string(), bytes: self.segment_bytes };
         let segment = SegmentName { sequence: self.segment.sequence + 1, first: self.end.next };
-        self.begin_segment(disk, segment, Some(previous))
+        self.begin_segment(disk, segment, Some(previous), contents)
     }
 
     fn begin_segment<D: Disk>(
@@ -133,11 +139,15 @@ impl LogFile {
         disk: &mut D,
         segment: SegmentName,
         previous: Option<Previous>,
+        contents: &[Content],
     ) -> Result<(), DiskFault> {
         self.header.hard_state = self.end.hard_state;
         self.header.previous = previous;
         self.writer.clear();
-        self.writer.push(self.batch, 0, "segment", &self.header);
+        self.writer.push(self.batch, contents.len(), "segment", &self.header);
+        for (content, left) in contents.iter().zip((0..contents.len()).rev()) {
+            self.writer.push_content(self.batch, left, content);
+        }
         write_whole(disk, &segment.to_string(), self.writer.bytes())?;
         self.segment = segment;
         self.segment_bytes = self.writer.bytes().len() as u64;

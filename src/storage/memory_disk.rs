@@ -1,5 +1,6 @@
 //! A disk in memory that behaves as badly as a real one may: what was not synced can vanish at a crash, in
-//! whole or by the sector, names as well as bytes, and any operation can be made to fail.
+//! whole or by the sector, names as well as bytes, and any operation can be made to fail. What a sync failed
+//! for stays there to read, but no later sync puts it on stable storage: Linux takes such pages for written.
 //!
 //! It is for tests and for the simulator. It holds no randomness and no clock: whoever crashes it says what
 //! survives. Cloning shares the disk, so that a test keeps a hand on what a `Storage` writes to.
@@ -9,6 +10,7 @@ use super::error::DiskFault;
 use super::tail::SECTOR_BYTES;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,8 +59,10 @@ struct State {
 #[derive(Debug, Default)]
 struct MemoryFile {
     bytes: Vec<u8>,
-    /// The first so many bytes are durable.
+    /// The first so many bytes are durable, but for those in `given_up`.
     synced_bytes: usize,
+    /// The bytes that a sync failed for, in their order.
+    given_up: Vec<Range<usize>>,
 }
 
 impl MemoryDisk {
@@ -73,10 +77,15 @@ impl MemoryDisk {
     }
 
     /// Makes the operation fail that comes after `skip` more. It fails once; a failing append leaves half of
-    /// its bytes behind, all others do nothing.
+    /// its bytes behind, a failing sync gives up for good what it should have written, all others do nothing.
     pub fn fail_after(&self, skip: u64, failure: Failure) {
         let mut state = self.state();
         state.failure = Some((state.operations + skip, failure));
+    }
+
+    /// Forgets a failure that has not come yet.
+    pub fn disarm(&self) {
+        self.state().failure = None;
     }
 
     /// A power cut that takes all that is not synced. An armed failure is forgotten.
@@ -86,8 +95,8 @@ impl MemoryDisk {
 
     /// A power cut after which `choose` says what survives: `choose(n)` must give a number below `n`, and 0
     /// always means the least. It is asked how many of the unsynced changes of names survive (in their
-    /// order); for each file, how many of its unsynced bytes the size covers; and for each sector of those,
-    /// whether the bytes are there or read as zeros.
+    /// order); for each file, how many of its unsynced bytes at the end the size covers; and for each sector
+    /// of unsynced bytes, whether they are there or read as zeros.
     pub fn crash_keeping(&self, choose: &mut dyn FnMut(usize) -> usize) {
         let mut state = self.state();
         state.failure = None;
@@ -106,7 +115,7 @@ impl MemoryDisk {
     pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let number = state.files.len();
-        state.files.push(MemoryFile { synced_bytes: bytes.len(), bytes });
+        state.files.push(MemoryFile { synced_bytes: bytes.len(), bytes, given_up: Vec::new() });
         state.names.insert(name.to_string(), number);
         state.synced_names.insert(name.to_string(), number);
         for names in &mut state.unsynced_names {
@@ -153,19 +162,27 @@ impl State {
 }
 
 impl MemoryFile {
-    /// What a power cut makes of the bytes that were not synced.
+    /// What a power cut makes of the bytes that are not on stable storage.
     fn tear(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
-        let unsynced_bytes = self.bytes.len() - self.synced_bytes;
-        if unsynced_bytes > 0 {
-            self.bytes.truncate(self.synced_bytes + choose(unsynced_bytes + 1));
+        let mut at_risk = std::mem::take(&mut self.given_up);
+        at_risk.push(self.synced_bytes..self.bytes.len());
+        let durable_size = at_risk
+            .iter()
+            .rev()
+            .fold(self.bytes.len(), |size, range| if range.end == size { range.start } else { size });
+        if durable_size < self.bytes.len() {
+            self.bytes.truncate(durable_size + choose(self.bytes.len() - durable_size + 1));
         }
-        let mut start = self.synced_bytes;
-        while start < self.bytes.len() {
-            let end = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(self.bytes.len());
-            if choose(2) == 0 {
-                self.bytes[start..end].fill(0);
+        for range in at_risk {
+            let range_end = range.end.min(self.bytes.len());
+            let mut start = range.start;
+            while start < range_end {
+                let end = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(range_end);
+                if choose(2) == 0 {
+                    self.bytes[start..end].fill(0);
+                }
+                start = end;
             }
-            start = end;
         }
         self.synced_bytes = self.bytes.len();
     }
@@ -197,10 +214,14 @@ impl Disk for MemoryDisk {
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
-        let mut state = self.begin("sync", name)?;
+        let outcome = self.begin("sync", name).map(drop);
+        let mut state = self.state();
         let file = state.file(name).ok_or_else(|| self.not_found("sync", name))?;
+        if outcome.is_err() {
+            file.given_up.push(file.synced_bytes..file.bytes.len());
+        }
         file.synced_bytes = file.bytes.len();
-        Ok(())
+        outcome
     }
 
     fn sync_directory(&mut self) -> Result<(), DiskFault> {

@@ -14,7 +14,7 @@
 //! Two rules carry everything. What [`Storage::save`] returned `Ok` for is on stable storage. And what is
 //! read back is exactly what was saved, without the end of a last write that was cut short: everything else
 //! that does not check out refuses the start with a line that says where, because a node that guesses can
-//! vote twice or forget what it acknowledged. Nothing here decides what is saved, tries a failed write again,
+//! vote twice or forget what it acknowledged. Nothing here decides what is saved, tries a failed sync again,
 //! or repairs anything.
 
 mod disk;
@@ -112,10 +112,6 @@ impl<D: Disk> Storage<D> {
         let found = if known {
             let identity = Identity::read(&disk, opening)?;
             let log = recovery::read_log(&disk, &segments, &identity)?;
-            if log.is_none() && identity.boot > 0 {
-                let because = format!("{IDENTITY_FILE} says that the node has run: its log is lost");
-                return Err(StorageError::Missing { path: disk.path("log-000001-from-0.jsonl"), because });
-            }
             Some((identity, log))
         } else if let Some(segment) = segments.first() {
             let because = format!("{segment} is there, so this is no new node");
@@ -142,9 +138,12 @@ impl<D: Disk> Storage<D> {
     }
 
     /// Raises the start counter and returns it, from 1. It is durable when this returns, so no two starts
-    /// share one. To be called once, before a port opens.
+    /// share one. To be called once, before a port opens. From here on a log without the segments that it has
+    /// now refuses the start.
     pub fn raise_boot(&mut self) -> Result<u64, StorageError> {
-        self.do_or_give_up(|storage| storage.identity.raise_boot(&mut storage.disk))
+        self.do_or_give_up(|storage| {
+            storage.identity.raise_boot(&mut storage.disk, storage.log.newest_segment())
+        })
     }
 
     /// Compares a peer's incarnation with the one it has shown first, or remembers it as that one: durably,

@@ -203,6 +203,16 @@ impl BatchWriter {
         self.bytes.clear();
     }
 
+    /// Adds a record that was read, as part of another batch.
+    pub fn push_content(&mut self, batch: u64, left: usize, content: &Content) {
+        match content {
+            Content::Entry(entry) => self.push(batch, left, "entry", entry),
+            Content::TruncateFrom(from) => self.push(batch, left, "truncate_from", from),
+            Content::HardState(hard_state) => self.push(batch, left, "hard_state", hard_state),
+            Content::Segment(header) => self.push(batch, left, "segment", header),
+        }
+    }
+
     /// Adds a record with this member as its content. `left` counts the records that follow in its batch.
     pub fn push(&mut self, batch: u64, left: usize, member: &str, value: &impl Serialize) {
         self.rest.clear();

@@ -2,13 +2,13 @@
 //! up to a torn write if there is one.
 //!
 //! Reading changes nothing on the disk, so a start that is refused leaves the folder as it was. What is to be
-//! done about a torn write is `LogFile::resume`'s.
+//! done about the end of the log is `LogFile::resume`'s.
 
 use super::disk::Disk;
 use super::error::StorageError;
-use super::identity::Identity;
-use super::record::Flaw;
-use super::replay::{Replay, read_batch};
+use super::identity::{IDENTITY_FILE, Identity};
+use super::record::{Content, Flaw};
+use super::replay::{LogEnd, Replay, read_batch};
 use super::segment::{Previous, SegmentHeader, SegmentName, damaged, line_number};
 use super::tail::judge_tail;
 use std::path::PathBuf;
@@ -20,10 +20,34 @@ pub(super) struct FoundLog {
     pub replay: Replay,
     /// The newest segment.
     pub last: SegmentName,
-    /// How many bytes of it count.
-    pub last_bytes: u64,
-    /// If there are more than those: a line for people about what is cut off.
+    /// How far it is certain to be on stable storage.
+    pub certain: Mark,
+    /// If bytes follow from there on: the records of the one complete batch among them, or none when it is
+    /// all torn.
+    pub in_doubt: Option<Vec<Content>>,
+    /// A line for people about a torn write that does not count.
     pub torn: Option<String>,
+}
+
+/// A place between two batches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// The bytes of the segment up to there.
+    pub bytes: usize,
+    /// The number of the batch that follows.
+    pub batch: u64,
+    /// What the log ends with there.
+    pub end: LogEnd,
+}
+
+/// How far the complete batches of a segment go.
+struct Replayed {
+    /// Before the last of them, but always after the first.
+    certain: Mark,
+    /// The bytes up to the end of the last.
+    counted: usize,
+    /// What stands there, if that is not the end.
+    flaw: Option<Flaw>,
 }
 
 /// A segment in memory.
@@ -46,8 +70,7 @@ pub(super) fn read_log<D: Disk>(
     let mut waiting: Option<Segment> = None;
     for (name, sequence) in names.iter().zip(1..) {
         if name.sequence != sequence {
-            let path = disk.path(&format!("log-{sequence:06}-from-…"));
-            return Err(StorageError::Missing { path, because: format!("{name} is there") });
+            return Err(missing(disk, sequence, format!("{name} is there")));
         }
         let segment = Segment::read(disk, *name, owner)?;
         match waiting {
@@ -56,10 +79,21 @@ pub(super) fn read_log<D: Disk>(
         }
         waiting = Some(segment);
     }
+    let found = names.last().map_or(0, |name| name.sequence);
+    if found < owner.newest_segment {
+        let because =
+            format!("{IDENTITY_FILE} says that the log has come to segment {}", owner.newest_segment);
+        return Err(missing(disk, found + 1, because));
+    }
     match waiting {
         Some(last) => last.replay_last(replay).map(Some),
         None => Ok(None),
     }
+}
+
+/// The error for a missing segment, of whose name only the beginning is known.
+fn missing<D: Disk>(disk: &D, sequence: u64, because: String) -> StorageError {
+    StorageError::Missing { path: disk.path(&format!("log-{sequence:06}-from-…")), because }
 }
 
 impl Segment {
@@ -101,16 +135,16 @@ impl Segment {
                 format!("{counted} bytes in all, as the header of {} says, found {found}", next.name);
             return Err(self.damaged(Flaw::new(found, expected)));
         };
-        match self.replay(replay, file)? {
-            (_, Some(flaw)) => Err(self.damaged(flaw)),
-            (_, None) => Ok(()),
+        match self.replay(replay, file)?.flaw {
+            Some(flaw) => Err(self.damaged(flaw)),
+            None => Ok(()),
         }
     }
 
     /// Replays the last segment, whose end may be a torn write.
     fn replay_last(&self, mut replay: Replay) -> Result<FoundLog, StorageError> {
         let file = &self.file;
-        let (counted, flaw) = self.replay(&mut replay, file)?;
+        let Replayed { certain, counted, flaw } = self.replay(&mut replay, file)?;
         let torn = match flaw {
             Some(_) => {
                 judge_tail(file, counted, replay.batch).map_err(|flaw| self.damaged(flaw))?;
@@ -125,26 +159,49 @@ impl Segment {
             }
             None => None,
         };
-        Ok(FoundLog { replay, last: self.name, last_bytes: counted as u64, torn })
+        let in_doubt = self.in_doubt(&certain, counted)?;
+        Ok(FoundLog { replay, last: self.name, certain, in_doubt, torn })
     }
 
-    /// Replays the complete batches of these bytes of the segment. Returns where they end, and if that is not
-    /// the end, the flaw that stands there.
-    fn replay(&self, replay: &mut Replay, file: &[u8]) -> Result<(usize, Option<Flaw>), StorageError> {
-        let header = read_batch(file, 0, replay.batch).map_err(|flaw| self.damaged(flaw))?;
+    /// What follows the part of the last segment that is certainly on stable storage.
+    ///
+    /// Every save syncs before the next one writes, and a start goes on only from what is certain. So a batch
+    /// with another one behind it is on stable storage, and so is the first one of a segment, which was there
+    /// before the segment got its name. Only of the last batch nothing is known: its sync may have failed, or
+    /// never have begun. (With a torn write behind it, it was synced; but what looks like one may be filler,
+    /// and it is not worth a rule of its own.)
+    fn in_doubt(&self, certain: &Mark, counted: usize) -> Result<Option<Vec<Content>>, StorageError> {
+        let start = certain.bytes;
+        if start == self.file.len() {
+            Ok(None)
+        } else if start == counted {
+            Ok(Some(Vec::new()))
+        } else {
+            // Read a second time, so that not every batch is kept until it is known not to be the last.
+            let batch = read_batch(&self.file, start, certain.batch).map_err(|flaw| self.damaged(flaw))?;
+            Ok(Some(batch.contents.into_iter().map(|(_, content)| content).collect()))
+        }
+    }
+
+    /// Replays the complete batches of these bytes of the segment.
+    fn replay(&self, replay: &mut Replay, file: &[u8]) -> Result<Replayed, StorageError> {
+        let first = read_batch(file, 0, replay.batch).map_err(|flaw| self.damaged(flaw))?;
         self.check_header(replay).map_err(|expected| self.damaged(Flaw::new(0, expected)))?;
-        replay.batch += 1;
-        let mut at = header.end;
-        while at < file.len() {
-            match read_batch(file, at, replay.batch) {
+        // The first record is the header; the others, if any, are a batch that was written anew.
+        replay.apply_batch(first.contents.into_iter().skip(1)).map_err(|flaw| self.damaged(flaw))?;
+        let mut counted = first.end;
+        let mut certain = Mark { bytes: counted, batch: replay.batch, end: replay.end() };
+        while counted < file.len() {
+            match read_batch(file, counted, replay.batch) {
                 Ok(batch) => {
-                    at = batch.end;
-                    replay.apply_batch(batch).map_err(|flaw| self.damaged(flaw))?;
+                    certain = Mark { bytes: counted, batch: replay.batch, end: replay.end() };
+                    counted = batch.end;
+                    replay.apply_batch(batch.contents).map_err(|flaw| self.damaged(flaw))?;
                 }
-                Err(flaw) => return Ok((at, Some(flaw))),
+                Err(flaw) => return Ok(Replayed { certain, counted, flaw: Some(flaw) }),
             }
         }
-        Ok((at, None))
+        Ok(Replayed { certain, counted, flaw: None })
     }
 
     /// A segment begins with what the ones before it lead to.

@@ -19,6 +19,15 @@ pub(super) struct Replay {
     pub batch: u64,
 }
 
+/// What a log ends with: all that must be known to check that the next batch fits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogEnd {
+    pub base: EntryId,
+    /// The index that the next entry will have.
+    pub next: Index,
+    pub hard_state: HardState,
+}
+
 /// The records of one batch, each with the byte at which it begins, and the byte after the last.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -66,9 +75,14 @@ impl Replay {
         self.entries.last().map_or(self.base, Entry::id)
     }
 
+    /// What the log ends with so far.
+    pub fn end(&self) -> LogEnd {
+        LogEnd { base: self.base, next: self.last().index.next(), hard_state: self.hard_state }
+    }
+
     /// Takes over what a batch says. Segment headers are not for here: they say nothing new.
-    pub fn apply_batch(&mut self, batch: Batch) -> Result<(), Flaw> {
-        for (at, content) in batch.contents {
+    pub fn apply_batch(&mut self, contents: impl IntoIterator<Item = (usize, Content)>) -> Result<(), Flaw> {
+        for (at, content) in contents {
             self.apply(content).map_err(|expected| Flaw::new(at, expected))?;
         }
         self.batch += 1;

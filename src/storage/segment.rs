@@ -5,8 +5,9 @@
 //! log-000002-from-14.jsonl    its header says how many bytes of segment 1 count
 //! ```
 //!
-//! A segment appears under its name with its header in it and synced, so one without an intact header is
-//! damaged. Numbers rise by one and a name is never used again.
+//! A segment appears under its name with its first batch in it and synced: the header, and what the start
+//! that began it had to write anew. So one without an intact first batch is damaged. Numbers rise by one and
+//! a name is never used again.
 
 use super::error::StorageError;
 use super::identity::Identity;
@@ -69,7 +70,7 @@ pub(super) struct SegmentHeader {
 pub(super) struct Previous {
     /// Its name.
     pub name: String,
-    /// How many of its bytes count. What follows in it is a torn write.
+    /// How many of its bytes count. What follows in it is a torn write, or stands in this segment too.
     pub bytes: u64,
 }
 

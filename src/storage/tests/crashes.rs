@@ -123,7 +123,7 @@ fn what_was_acknowledged_survives_a_kill_at_any_operation_and_a_power_cut_after_
     assert!(live(&whole, &outputs).1.is_none());
     for operation in 0..whole.operations() - 1 {
         // No power cut: the next start sees what was written and not synced, and must not rely on it before
-        // it is.
+        // it is. Where a sync failed, another sync of the same bytes is no way to get there.
         let disk = MemoryDisk::new();
         disk.fail_after(operation, Failure::InputOutput);
         let (acknowledged, _) = live(&disk, &outputs);
@@ -152,6 +152,56 @@ fn a_crash_at_any_operation_of_a_recovery_changes_nothing() {
             }
             if finished {
                 assert!(operation > 5, "a recovery begins a segment");
+                break;
+            }
+        }
+    }
+}
+
+/// A disk on which the last save's sync failed, which ended the process, and the power stayed on.
+fn disk_with_failed_sync(last: &Output) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    storage.raise_boot().unwrap();
+    earlier_outputs().iter().for_each(|output| storage.save(output).unwrap());
+    disk.fail_after(1, Failure::InputOutput);
+    assert!(matches!(storage.save(last), Err(StorageError::Disk(DiskFault { action: "sync", .. }))));
+    disk
+}
+
+#[test]
+fn a_batch_whose_sync_failed_is_on_stable_storage_before_a_later_start_counts_it() {
+    // The kernel takes the pages of a failed sync for written: the next start can read them, and a sync of
+    // that file succeeds, but they are on no disk.
+    for (shape, last) in last_outputs() {
+        let disk = disk_with_failed_sync(&last);
+        goes_on_from(&disk, &Model::of(&with_last(&last)), shape);
+    }
+}
+
+#[test]
+fn a_batch_whose_sync_failed_is_there_or_not_wherever_the_next_start_is_cut_short() {
+    for (shape, last) in last_outputs() {
+        let (without, with) = (Model::of(&earlier_outputs()), Model::of(&with_last(&last)));
+        for operation in 0.. {
+            let killed = disk_with_failed_sync(&last);
+            killed.fail_after(operation, Failure::InputOutput);
+            let finished = open(&killed).is_ok();
+            killed.disarm();
+            goes_on_from(&killed, &with, &format!("{shape}, killed at operation {operation}"));
+            for mut choose in choices() {
+                let disk = disk_with_failed_sync(&last);
+                disk.fail_after(operation, Failure::InputOutput);
+                let counted = open(&disk).is_ok();
+                disk.crash_keeping(&mut choose);
+                let what = format!("{shape}, power cut at operation {operation}");
+                // A copy, so that what is found is checked from its first start on.
+                let found = Model::from(open(&copy(&disk)).unwrap().1);
+                assert!(found == with || (found == without && !counted), "{what}: {found:?}");
+                goes_on_from(&disk, &found, &what);
+            }
+            if finished {
+                assert!(operation > 5, "a start begins a segment");
                 break;
             }
         }

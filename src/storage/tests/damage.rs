@@ -168,6 +168,26 @@ fn a_segment_without_its_header_is_refused() {
 }
 
 #[test]
+fn a_segment_without_the_whole_batch_that_it_began_with_is_refused() {
+    // Also where a torn write would be cut: this batch was there before the segment had its name.
+    let disk = disk_with(&with_last(&output(None, None, entries(2, 4..7, 20))));
+    open(&disk).unwrap();
+    let second = "log-000002-from-4.jsonl";
+    let file = disk.read(second).unwrap();
+    assert_eq!(line_of(&file, file.len()), 5, "its header and three entries");
+    for end in 0..file.len() {
+        disk.overwrite(second, file[..end].to_vec());
+        assert_eq!(refused_line(&disk, "cut"), Some(line_of(&file, end)), "cut at {end}");
+    }
+    for at in 0..file.len() {
+        let mut flipped = file.clone();
+        flipped[at] ^= 0x20;
+        disk.overwrite(second, flipped);
+        assert_eq!(refused_line(&disk, "flipped"), Some(line_of(&file, at)), "byte {at}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_the_identity_is_refused() {
     let disk = disk_with(&earlier_outputs());
     let file = disk.read(IDENTITY_FILE).unwrap();

@@ -1,4 +1,4 @@
-//! Random lives: saves, power cuts and failures in any order, against the plain model.
+//! Random lives: saves, power cuts, failures and kills in any order, against the plain model.
 
 use super::*;
 use proptest::prelude::*;
@@ -23,8 +23,9 @@ enum Step {
     Restart,
     /// The power goes, and the disk keeps what these choices say.
     Crash(u64),
-    /// The same in the middle of a save: at its operation with this number.
-    CrashWhileSaving { save: u64, operation: u64, keep: u64 },
+    /// The disk fails at the operation with this number, in a save or in the start after it. If `keep` says
+    /// what the disk keeps then, the power goes; otherwise only the process ends.
+    FailWhileSaving { save: u64, operation: u64, keep: Option<u64> },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -32,8 +33,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => any::<u64>().prop_map(Step::Save),
         1 => Just(Step::Restart),
         1 => any::<u64>().prop_map(Step::Crash),
-        3 => (any::<u64>(), 0..8u64, any::<u64>())
-            .prop_map(|(save, operation, keep)| Step::CrashWhileSaving { save, operation, keep }),
+        4 => (any::<u64>(), 0..16u64, any::<Option<u64>>())
+            .prop_map(|(save, operation, keep)| Step::FailWhileSaving { save, operation, keep }),
     ];
     proptest::collection::vec(step, 1..40)
 }
@@ -63,7 +64,13 @@ fn some_output(model: &Model, seed: u64) -> Output {
 
 fn start(disk: &MemoryDisk) -> (Storage<MemoryDisk>, Model) {
     let small = Opening { segment_limit_bytes: 2000, ..opening() };
-    let (storage, recovered) = Storage::open(disk.clone(), &small).unwrap();
+    // A failure that is still to come may end the first attempt; there is never more than one.
+    let attempt = || {
+        let (mut storage, recovered) = Storage::open(disk.clone(), &small)?;
+        storage.raise_boot()?;
+        Ok::<_, StorageError>((storage, recovered))
+    };
+    let (storage, recovered) = attempt().or_else(|_| attempt()).unwrap();
     (storage, Model::from(recovered))
 }
 
@@ -92,13 +99,16 @@ proptest! {
                     (storage, recovered) = start(&disk);
                     prop_assert_eq!(&recovered, &model);
                 }
-                Step::CrashWhileSaving { save, operation, keep } => {
+                Step::FailWhileSaving { save, operation, keep } => {
                     let output = some_output(&model, save);
                     disk.fail_after(operation, Failure::InputOutput);
                     let saved = storage.save(&output).is_ok();
-                    disk.crash_keeping(&mut chooser(keep));
+                    if let Some(keep) = keep {
+                        disk.crash_keeping(&mut chooser(keep));
+                    }
                     let recovered;
                     (storage, recovered) = start(&disk);
+                    disk.disarm();
                     let mut after = model.clone();
                     after.save(&output);
                     prop_assert!(recovered == after || (!saved && recovered == model), "{:?}", recovered);

@@ -91,12 +91,13 @@ fn a_batch_torn_right_after_a_torn_one_was_cut_never_happened_either() {
     disk.overwrite(LOG, disk.read(LOG).unwrap()[..start + 600].to_vec());
     let (mut storage, _) = open(&disk).unwrap();
     storage.save(&last).unwrap();
+    // Its first lines are its header and, written anew, the batch before the torn one.
     let second = "log-000002-from-4.jsonl";
     let file = disk.read(second).unwrap();
     disk.overwrite(second, file[..file.len() - 1].to_vec());
     let (_, recovered) = open(&copy(&disk)).unwrap();
     assert!(
-        recovered.torn.is_some_and(|message| message.contains("memory/log-000002-from-4.jsonl, line 2:"))
+        recovered.torn.is_some_and(|message| message.contains("memory/log-000002-from-4.jsonl, line 3:"))
     );
     goes_on_from(&disk, &Model::of(&earlier_outputs()), "torn twice");
     assert!(disk.list().unwrap().contains(&"log-000003-from-4.jsonl".to_string()));

@@ -1,0 +1,339 @@
+//! `Node` by itself, over a disk in memory: the order in which decisions are carried out, what a failing disk
+//! means, and what becomes of clients that wait.
+
+use raftkv::kv::{Applied, KvStore};
+use raftkv::node::{Event, Node, NodeSettings, Rejection, Rim, Work};
+use raftkv::raft::message::{
+    AppendEntries, AppendOutcome, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
+};
+use raftkv::raft::{Body, Configuration, Log, Message, Note, RaftState, RoleName, Settings, Start};
+use raftkv::storage::{Failure, Incarnation, MemoryDisk, Opening, Storage, StorageError};
+use raftkv::types::{Command, Entry, EntryId, Index, NodeId, Term};
+use raftkv::wire::peer::Envelope;
+
+const ELECTION_TIMEOUT_TICKS: u32 = 20;
+const REQUEST_TIMEOUT_TICKS: u64 = 100;
+
+/// Who waits, in these tests: a name.
+type Ticket = &'static str;
+
+/// Writes down what a node does, and how far its disk was then.
+#[derive(Default)]
+struct Recorder {
+    disk: MemoryDisk,
+    sent: Vec<(Message, u64)>,
+    work: Vec<Work<Ticket>>,
+    rejected: Vec<(Ticket, Rejection)>,
+}
+
+impl Rim<Ticket> for Recorder {
+    fn send(&mut self, envelope: Envelope) {
+        self.sent.push((envelope.message, self.disk.operations()));
+    }
+
+    fn work(&mut self, work: Work<Ticket>) {
+        self.work.push(work);
+    }
+
+    fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
+        self.rejected.push((ticket, rejection));
+    }
+
+    fn note(&mut self, _event: u64, _term: Term, _note: &Note) {}
+}
+
+struct Harness {
+    node: Node<MemoryDisk, Ticket>,
+    rim: Recorder,
+    store: KvStore,
+}
+
+impl Harness {
+    /// Node 1 of this many, started on this disk.
+    fn start(disk: &MemoryDisk, nodes: u16, max_waiting: usize) -> Harness {
+        let voters: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
+        let opening = Opening {
+            cluster: "test".to_owned(),
+            node: NodeId(1),
+            voters: voters.clone(),
+            bootstrap: true,
+            incarnation: Incarnation(7),
+            segment_limit_bytes: 1 << 20,
+        };
+        let (mut storage, recovered) = Storage::open(disk.clone(), &opening).expect("the disk is sound");
+        let boot = storage.raise_boot().expect("the disk is sound");
+        let start = Start {
+            id: NodeId(1),
+            boot,
+            configuration: Configuration::new(voters),
+            hard_state: recovered.hard_state,
+            log: Log::new(recovered.base, recovered.entries),
+            seed: 1,
+        };
+        let settings = Settings {
+            heartbeat_ticks: 3,
+            election_timeout_min_ticks: ELECTION_TIMEOUT_TICKS / 2,
+            election_timeout_max_ticks: ELECTION_TIMEOUT_TICKS,
+            max_append_entries: 100,
+            max_append_bytes: 1 << 20,
+            max_in_flight_messages: 8,
+            max_in_flight_bytes: 1 << 20,
+            max_uncommitted_bytes: 1 << 20,
+            max_forwarded_bytes: 1 << 20,
+        };
+        let node_settings = NodeSettings {
+            request_timeout_ticks: REQUEST_TIMEOUT_TICKS,
+            max_waiting,
+            max_work_bytes: 1 << 20,
+        };
+        let node = Node::new(RaftState::new(start, settings), boot, storage, node_settings);
+        let rim = Recorder { disk: disk.clone(), ..Recorder::default() };
+        Harness { node, rim, store: KvStore::new() }
+    }
+
+    fn batch(&mut self, events: impl IntoIterator<Item = Event<Ticket>>) -> Result<(), StorageError> {
+        for event in events {
+            self.node.take(event, &mut self.rim);
+        }
+        self.node.finish_batch(&mut self.rim)
+    }
+
+    fn poll(&mut self) {
+        let last_applied = self.store.last_applied();
+        self.batch([Event::Poll { last_applied }]).expect("the disk is sound");
+    }
+
+    fn tick(&mut self, count: u32) {
+        (0..count).for_each(|_| self.batch([Event::Tick]).expect("the disk is sound"));
+    }
+
+    fn hear(&mut self, from: u16, term: u64, body: Body) -> Result<(), StorageError> {
+        let message = Message { from: NodeId(from), to: NodeId(1), term: Term(term), body };
+        self.batch([Event::Peer(message)])
+    }
+
+    /// What was sent since the last call, with how many operations the disk had seen by then.
+    fn take_sent(&mut self) -> Vec<(Message, u64)> {
+        std::mem::take(&mut self.rim.sent)
+    }
+
+    /// Applies what was handed out; says who was answered.
+    fn apply(&mut self) -> Vec<Ticket> {
+        let mut answered = Vec::new();
+        for work in std::mem::take(&mut self.rim.work) {
+            for (entry, ticket) in work.entries {
+                assert!(matches!(self.store.apply(&entry), Applied::Done(_)));
+                answered.extend(ticket);
+            }
+            answered.extend(work.reads);
+        }
+        answered
+    }
+}
+
+fn set(text: &str, ticket: Ticket) -> Event<Ticket> {
+    let command = format!(r#"{{"op":"set","key":"x","value":"{text}"}}"#);
+    Event::Write { command: Command::from_json(command).expect("JSON"), ticket }
+}
+
+/// A node that leads by itself, its application polling.
+fn lone_leader(disk: &MemoryDisk) -> Harness {
+    let mut harness = Harness::start(disk, 1, 100);
+    harness.tick(ELECTION_TIMEOUT_TICKS);
+    assert_eq!(harness.node.raft().role(), RoleName::Leader);
+    harness.poll();
+    harness.apply();
+    harness.poll();
+    harness
+}
+
+/// A follower of node 2 in term 1, of three, its application polling.
+fn follower() -> Harness {
+    let mut harness = Harness::start(&MemoryDisk::new(), 3, 100);
+    harness.hear(2, 1, append(1, EntryId::NONE, vec![noop(1, 0)], 0)).expect("the disk is sound");
+    harness.poll();
+    harness.apply();
+    harness.poll();
+    harness.take_sent();
+    harness
+}
+
+fn append(number: u64, prev: EntryId, entries: Vec<Entry>, leader_commit: i64) -> Body {
+    let read_round = ReadRound::default();
+    let leader_commit = Index(leader_commit);
+    Body::AppendEntries(AppendEntries { number, prev, entries, leader_commit, read_round })
+}
+
+fn noop(term: u64, index: i64) -> Entry {
+    Entry { term: Term(term), index: Index(index), request: None, command: Command::noop() }
+}
+
+fn id(term: u64, index: i64) -> EntryId {
+    EntryId::new(Term(term), Index(index))
+}
+
+#[test]
+fn a_write_is_answered_after_the_save_and_survives_a_crash() {
+    let disk = MemoryDisk::new();
+    let mut harness = lone_leader(&disk);
+    let before = disk.operations();
+    harness.batch([set("1", "w1"), set("2", "w2")]).expect("the disk is sound");
+    assert_eq!(disk.operations(), before + 2, "two writes are one append and one sync");
+    assert_eq!(harness.apply(), ["w1", "w2"]);
+    assert_eq!(harness.store.get("x").map(AsRef::as_ref), Some(r#""2""#));
+
+    disk.crash();
+    let restarted = Harness::start(&disk, 1, 100);
+    assert_eq!(restarted.node.raft().log().last(), harness.node.raft().log().last());
+    assert_eq!(restarted.node.raft().commit_index(), Index::NONE, "volatile: figure 2");
+}
+
+#[test]
+fn a_failing_disk_ends_the_node_and_acknowledges_nothing_after() {
+    // The append fails, then the sync: in both cases what may or may not be on the disk is nobody's answer.
+    for skip in 0..2 {
+        for failure in [Failure::InputOutput, Failure::NoSpace] {
+            let disk = MemoryDisk::new();
+            let mut harness = lone_leader(&disk);
+            disk.fail_after(skip, failure);
+            let error = harness.batch([set("1", "w1")]).expect_err("the disk fails");
+            assert!(error.is_disk_fault(), "{error}");
+            assert!(harness.rim.work.is_empty(), "nothing is handed out: {:?}", harness.rim.work);
+            assert!(harness.rim.rejected.is_empty(), "the outcome is not known: {:?}", harness.rim.rejected);
+            // Never tried again (FAULTS row 42): whatever comes, there is only the same refusal.
+            let again = harness.batch([set("2", "w2")]).expect_err("the disk was given up");
+            assert!(matches!(again, StorageError::GivenUp), "{again}");
+            assert!(harness.rim.work.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_vote_leaves_after_it_is_saved_and_not_at_all_when_it_cannot_be() {
+    let disk = MemoryDisk::new();
+    let mut harness = Harness::start(&disk, 3, 100);
+    let ask = |term| {
+        let last = EntryId::NONE;
+        let campaign_term = Term(term);
+        Body::RequestVote(RequestVote { campaign_term, pre_vote: false, leadership_transfer: false, last })
+    };
+    let before = disk.operations();
+    harness.hear(2, 1, ask(1)).expect("the disk is sound");
+    let sent = harness.take_sent();
+    let [(answer, operations)] = &sent[..] else { panic!("one answer: {sent:?}") };
+    let granted = RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: true };
+    assert_eq!(answer.body, Body::RequestVoteResponse(granted));
+    assert_eq!(*operations, before + 2, "append and sync came first");
+
+    disk.fail_after(1, Failure::InputOutput);
+    harness.hear(3, 2, ask(2)).expect_err("the sync fails");
+    assert!(harness.take_sent().is_empty(), "FAULTS row 1: a vote that may be forgotten is not given");
+
+    disk.crash();
+    let restarted = Harness::start(&disk, 3, 100);
+    assert_eq!(restarted.node.raft().term(), Term(1));
+    assert_eq!(restarted.node.raft().voted_for(), Some(NodeId(2)));
+}
+
+#[test]
+fn a_follower_says_what_it_has_only_after_it_has_it_on_disk() {
+    let mut harness = follower();
+    let before = harness.rim.disk.operations();
+    let body = append(2, id(1, 0), vec![noop(1, 1), noop(1, 2)], 0);
+    harness.hear(2, 1, body).expect("the disk is sound");
+    let sent = harness.take_sent();
+    let [(Message { body: Body::AppendEntriesResponse(response), .. }, operations)] = &sent[..] else {
+        panic!("one answer: {sent:?}")
+    };
+    assert_eq!(response.outcome, AppendOutcome::Accepted { match_index: Index(2) });
+    assert_eq!(*operations, before + 2, "append and sync came first");
+}
+
+#[test]
+fn a_leaders_entries_leave_before_its_own_save_and_count_for_nothing_until_then() {
+    let disk = MemoryDisk::new();
+    let mut harness = Harness::start(&disk, 3, 100);
+    harness.tick(ELECTION_TIMEOUT_TICKS);
+    let vote = |pre_vote| {
+        let campaign_term = Term(1);
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true })
+    };
+    harness.hear(2, 0, vote(true)).expect("the disk is sound");
+    harness.take_sent();
+    let before = disk.operations();
+    harness.hear(2, 1, vote(false)).expect("the disk is sound");
+    let sent = harness.take_sent();
+    assert_eq!(sent.len(), 2, "the no-op goes to both: {sent:?}");
+    assert!(sent.iter().all(|(_, operations)| *operations == before), "before the save (thesis 10.2.1)");
+    assert_eq!(harness.node.raft().saved_index(), Index(0), "saved by now");
+    assert_eq!(harness.node.raft().commit_index(), Index::NONE, "one of three is no majority");
+}
+
+#[test]
+fn a_write_without_a_leader_is_unavailable_when_its_time_is_up() {
+    let mut harness = Harness::start(&MemoryDisk::new(), 3, 100);
+    harness.batch([set("1", "w1"), Event::Read { ticket: "r1" }]).expect("the disk is sound");
+    harness.tick(REQUEST_TIMEOUT_TICKS as u32 - 1);
+    assert_eq!(harness.rim.rejected, []);
+    harness.tick(1);
+    assert_eq!(harness.rim.rejected, [("w1", Rejection::Unavailable), ("r1", Rejection::Unavailable)]);
+}
+
+#[test]
+fn what_a_newer_terms_entry_proves_dead_is_proposed_again_and_in_order() {
+    let mut harness = follower();
+    harness.batch([set("1", "w1"), set("2", "w2")]).expect("the disk is sound");
+    let forwarded = |sent: Vec<(Message, u64)>| -> Vec<(NodeId, usize)> {
+        let forwards = sent.into_iter().filter_map(|(message, _)| match message.body {
+            Body::ForwardProposals(forward) => Some((message.to, forward.proposals.len())),
+            _ => None,
+        });
+        forwards.collect()
+    };
+    assert_eq!(forwarded(harness.take_sent()), [(NodeId(2), 2)]);
+
+    // Node 3 leads term 2. Whether it has the two writes is not known yet, and w3 must not overtake them.
+    harness.hear(3, 2, append(1, id(1, 0), vec![], 0)).expect("the disk is sound");
+    harness.batch([set("3", "w3")]).expect("the disk is sound");
+    assert_eq!(forwarded(harness.take_sent()), []);
+
+    // Its first entry is committed and stands where theirs would have been.
+    harness.hear(3, 2, append(2, id(1, 0), vec![noop(2, 1)], 1)).expect("the disk is sound");
+    harness.apply();
+    harness.poll();
+    assert_eq!(forwarded(harness.take_sent()), [(NodeId(3), 3)], "all three, to the new leader");
+    assert_eq!(harness.rim.rejected, []);
+}
+
+#[test]
+fn a_full_node_says_busy_and_takes_nothing() {
+    let mut harness = Harness::start(&MemoryDisk::new(), 3, 2);
+    let read = Event::Read { ticket: "r1" };
+    harness.batch([set("1", "w1"), read, set("2", "w2"), Event::Read { ticket: "r2" }]).expect("sound");
+    assert_eq!(harness.rim.rejected, [("w2", Rejection::Busy), ("r2", Rejection::Busy)]);
+}
+
+#[test]
+fn a_read_waits_until_the_application_has_got_there() {
+    let mut harness = follower();
+    harness.batch([Event::Read { ticket: "r1" }]).expect("the disk is sound");
+    let ready = ReadIndexResponse { boot: 1, number: 1, index: Index(1) };
+    harness.hear(2, 1, Body::ReadIndexResponse(ready)).expect("the disk is sound");
+    assert!(harness.rim.work.is_empty(), "entry 1 is not even here");
+    harness.hear(2, 1, append(2, id(1, 0), vec![noop(1, 1)], 1)).expect("the disk is sound");
+    assert_eq!(harness.apply(), ["r1"]);
+    assert_eq!(harness.store.last_applied(), Index(1));
+}
+
+#[test]
+fn an_application_gets_more_only_when_it_asks() {
+    let mut harness = lone_leader(&MemoryDisk::new());
+    harness.batch([set("1", "w1")]).expect("the disk is sound");
+    harness.batch([set("2", "w2")]).expect("the disk is sound");
+    assert_eq!(harness.rim.work.len(), 1, "it has one poll outstanding, and that is answered");
+    assert_eq!(harness.apply(), ["w1"]);
+    assert_eq!(harness.node.raft().last_applied(), Index(0), "moves by the application's word alone");
+    harness.poll();
+    assert_eq!(harness.node.raft().last_applied(), Index(1));
+    assert_eq!(harness.apply(), ["w2"]);
+}
