@@ -215,12 +215,12 @@ impl ClientReader {
                 }
                 Op::Status => {
                     let slot = self.open(&id, Turn::Any)?;
-                    slot.answer(&Response::Status(Box::new(self.listener.board.read())));
+                    slot.answer(Response::Status(Box::new(self.listener.board.read())));
                 }
             },
             Err(bad) => {
                 let (id, response) = bad.into_response();
-                self.open(&id, Turn::Any)?.answer(&response);
+                self.open(&id, Turn::Any)?.answer(response);
             }
         }
         Some(())
@@ -249,7 +249,7 @@ impl ClientReader {
         let limit = self.listener.max_line_bytes;
         if let Some(slot) = self.open(&None, Turn::Any) {
             let message = format!("a line may have {limit} bytes: the connection closes");
-            slot.answer(&Response::error(ErrorCode::TooLarge, message));
+            slot.answer(Response::error(ErrorCode::TooLarge, message));
         }
     }
 
