@@ -225,6 +225,43 @@ fn clients_that_never_read_are_closed_and_cost_little_memory() {
 }
 
 #[test]
+fn large_writes_that_wait_for_a_leader_are_refused_before_they_fill_the_memory() {
+    let mut cluster = Cluster::start(3);
+    let (survivor, _) = cluster.follower_and_leader();
+    cluster.others(survivor).into_iter().for_each(|node| cluster.kill(node));
+    wait_until("nobody leads", || {
+        cluster.status(survivor).is_some_and(|status| status["leader"].is_null()).then_some(())
+    });
+    let set = format!("{}\n", json!({ "op": "set", "key": "x", "value": "v".repeat(1_000_000) }));
+    // More than a gigabyte, each connection from a thread of its own and within what it may have open.
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut line = cluster.connect(survivor);
+            let set = set.clone();
+            std::thread::spawn(move || {
+                (0..150).for_each(|_| line.send_bytes(&set));
+                line.end_sending();
+                line.answers_to_the_end()
+            })
+        })
+        .collect();
+    let mut most = 0;
+    wait_until("all are answered", || {
+        most = most.max(memory_mib(&mut cluster, survivor));
+        clients.iter().all(|client| client.is_finished()).then_some(())
+    });
+    let answers: Vec<Value> =
+        clients.into_iter().flat_map(|client| client.join().expect("a client without trouble")).collect();
+    assert_eq!(answers.len(), 8 * 150);
+    assert!(answers.iter().all(|answer| ["busy", "unavailable"].contains(&code(answer))));
+    assert!(answers.iter().any(|answer| code(answer) == "busy"), "all of a gigabyte was kept waiting");
+    assert!(most < 500, "{most} MiB for writes that wait for a leader");
+    cluster.others(survivor).into_iter().for_each(|node| cluster.restart(node));
+    cluster.leader();
+    assert_eq!(cluster.connect(survivor).ask(r#"{"op":"get","key":"x"}"#)["value"], Value::Null);
+}
+
+#[test]
 fn five_hundred_idle_and_dripping_connections_leave_the_others_served() {
     let mut cluster = Cluster::start(3);
     let (follower, _) = cluster.follower_and_leader();
