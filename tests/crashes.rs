@@ -216,6 +216,30 @@ fn writes_go_on_while_one_node_after_the_other_is_paused() {
     cluster.wait_for_agreement();
 }
 
+#[test]
+fn a_paused_follower_that_takes_no_bytes_holds_nobody_up() {
+    const WRITES: usize = 80;
+    let mut cluster = Cluster::start(3);
+    let (follower, leader) = cluster.follower_and_leader();
+    cluster.pause(follower);
+    // Far more than the buffers of a socket take.
+    let value = "v".repeat(1_000_000);
+    let mut line = cluster.connect(leader);
+    let mut writing = Line::of(line.stream().try_clone().expect("a second handle"));
+    let sender = std::thread::spawn(move || {
+        for number in 0..WRITES {
+            writing.send(json!({ "op": "set", "key": format!("k{}", number % 3), "value": value }));
+        }
+    });
+    for _ in 0..WRITES {
+        let answer = line.answer();
+        assert_eq!(code(&answer), "ok", "{answer}");
+    }
+    sender.join().expect("everything was sent");
+    cluster.resume(follower);
+    cluster.wait_for_agreement();
+}
+
 /// The newest part of a node's log.
 fn newest_segment(cluster: &Cluster, node: u16) -> PathBuf {
     let files = fs::read_dir(cluster.data_dir(node)).expect("the data folder");

@@ -24,6 +24,7 @@ const SHOWN_LINES: usize = 30;
 /// What a cluster is to be like.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    pub cluster: &'static str,
     pub nodes: u16,
     pub election_timeout_ms: [u64; 2],
     pub request_timeout_ms: u64,
@@ -35,6 +36,7 @@ impl Plan {
     /// So many nodes, and the defaults of the contract.
     pub fn of(nodes: u16) -> Plan {
         Plan {
+            cluster: "test",
             nodes,
             election_timeout_ms: [300, 600],
             request_timeout_ms: 5000,
@@ -45,7 +47,7 @@ impl Plan {
 
     /// The `cluster.toml`, with two ports for each node.
     pub fn config(&self, ports: &[u16]) -> String {
-        let mut text = "cluster = \"test\"\ndata_dir = \"data\"\n".to_owned();
+        let mut text = format!("cluster = \"{}\"\ndata_dir = \"data\"\n", self.cluster);
         for (id, ports) in (1..=self.nodes).zip(ports.chunks(2)) {
             let (peer, client) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
             let _ = write!(text, "\n[[node]]\nid = {id}\npeer = \"{peer}\"\nclient = \"{client}\"\n");
