@@ -207,6 +207,7 @@ impl<D: Disk, T> Node<D, T> {
             Event::Write { ticket, .. } | Event::Read { ticket } if self.is_full() => {
                 rim.reject(ticket, Rejection::Busy);
             }
+            Event::Write { ticket, .. } if self.writes.is_full() => rim.reject(ticket, Rejection::Busy),
             Event::Write { command, ticket } => self.writes.arrive(command, ticket, deadline_tick),
             Event::Read { ticket } => self.reads.arrive(ticket, deadline_tick),
             Event::Poll { last_applied } => {
@@ -298,8 +299,10 @@ impl<D: Disk, T> Node<D, T> {
         if self.raft.leader().is_none() {
             return;
         }
-        let term = self.raft.term();
-        while let Some((number, command)) = self.writes.next_to_propose(term) {
+        if !self.writes.may_propose(self.raft.term()) {
+            return;
+        }
+        while let Some((number, command)) = self.writes.next_to_propose() {
             let request = RequestId { node: self.raft.id(), boot: self.boot, number };
             self.raft.step(Input::Propose { request, command }, &mut self.output);
         }

@@ -1,31 +1,39 @@
 //! Writes of this node's clients, from their arrival until their fate is known.
 //!
 //! ```text
-//!            oldest stamp: term 3                 current term: 4
-//!   +--------+--------+--------+--------+--------+--------+--------+
-//!   | gone   | 3      | gone   | 3      | held   | held   | held   |
-//!   +--------+--------+--------+--------+--------+--------+--------+
-//!     numbers rise ->                     ^ next_to_propose
+//!            oldest stamp: term 3        current term: 4
+//!   +--------+--------+--------+--------+--------+
+//!   | 3      | 3      | held   | held   | held   |
+//!   +--------+--------+--------+--------+--------+
+//!     numbers rise ->     ^ next_to_propose
 //! ```
 //!
-//! A write is *held* until a leader is known, then proposed and *stamped* with that leader's term, then
-//! *gone*: applied, or refused. Stamps never fall from left to right, and everything from `next_to_propose`
-//! on is held or gone. Two rules make that so, and keep the writes of a connection in their order:
+//! A write is *held* until a leader is known, then proposed and *stamped* with that leader's term, then gone
+//! from here: applied, refused, or out of time while it was held. Stamps never fall from left to right, and
+//! everything from `next_to_propose` on is held. Two rules make that so, and keep the writes of a connection in
+//! their order:
 //!
 //! - Writes are proposed in the order of their arrival, and none while an older one still bears the stamp of
 //!   an earlier term: that one may yet be applied, or have to be proposed again, and must not be overtaken.
 //! - When an entry of a term above a stamp is handed out for applying, what bears that stamp can never be
 //!   applied any more (terms never fall along the log, and all that came before was looked at): it is held
 //!   again, certainly not carried out so far.
+//!
+//! What is gone leaves nothing behind, whatever is still there before it: a write whose fate cannot be known
+//! without a quorum may stay for as long as there is none.
 
 use crate::types::{Command, Entry, RequestId, Term};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+
+/// Bytes of commands that may wait. Twice what a leader may have uncommitted, so that a node with a leader is
+/// limited there first, and this is for those that wait for one.
+const MAX_WAITING_BYTES: usize = 128 * 1024 * 1024;
 
 /// One waiting write.
 struct Write<T> {
     command: Command,
-    /// Who waits; none once it is gone.
-    ticket: Option<T>,
+    /// Who waits.
+    ticket: T,
     /// None while it is held.
     stamp: Option<Term>,
     deadline_tick: u64,
@@ -33,54 +41,57 @@ struct Write<T> {
 
 /// All waiting writes of one start of a node.
 pub(super) struct Writes<T> {
-    queue: VecDeque<Write<T>>,
-    /// The number of the queue's first write.
-    first_number: u64,
+    /// By their numbers, which are given in the order of arrival.
+    waiting: BTreeMap<u64, Write<T>>,
+    waiting_bytes: usize,
+    next_number: u64,
     next_to_propose: u64,
-    waiting: usize,
 }
 
 impl<T> Writes<T> {
     pub fn new() -> Writes<T> {
-        Writes { queue: VecDeque::new(), first_number: 0, next_to_propose: 0, waiting: 0 }
+        Writes { waiting: BTreeMap::new(), waiting_bytes: 0, next_number: 0, next_to_propose: 0 }
     }
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting.len()
+    }
+
+    /// Whether what waits is too large for more to wait.
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes >= MAX_WAITING_BYTES
     }
 
     /// Takes a new write, held.
     pub fn arrive(&mut self, command: Command, ticket: T, deadline_tick: u64) {
-        self.waiting += 1;
-        self.queue.push_back(Write { command, ticket: Some(ticket), stamp: None, deadline_tick });
+        self.waiting_bytes += command.text().len();
+        self.waiting.insert(self.next_number, Write { command, ticket, stamp: None, deadline_tick });
+        self.next_number += 1;
     }
 
-    /// The next write to propose to the leader of `term`, if one may be.
-    pub fn next_to_propose(&mut self, term: Term) -> Option<(u64, Command)> {
-        if self.oldest_stamp().is_some_and(|stamp| stamp < term) {
-            return None;
-        }
-        loop {
-            let number = self.next_to_propose;
-            let write = self.queue.get(self.offset(number)?)?;
-            self.next_to_propose += 1;
-            if write.ticket.is_some() {
-                return Some((number, write.command.clone()));
-            }
-        }
+    /// Whether writes may be proposed to the leader of `term`.
+    pub fn may_propose(&self, term: Term) -> bool {
+        self.oldest_stamp().is_none_or(|(_, stamp)| stamp >= term)
+    }
+
+    /// The next write to propose, while any [may be](Writes::may_propose).
+    pub fn next_to_propose(&mut self) -> Option<(u64, Command)> {
+        let (number, write) = self.waiting.range(self.next_to_propose..).next()?;
+        self.next_to_propose = number + 1;
+        Some((*number, write.command.clone()))
     }
 
     /// The write went to the leader of `term`.
     pub fn stamp(&mut self, number: u64, term: Term) {
-        if let Some(write) = self.get_mut(number) {
+        if let Some(write) = self.waiting.get_mut(&number) {
             write.stamp = Some(term);
         }
     }
 
     /// The write was not taken for want of a leader: it is held again, and so is all that came after it.
     pub fn hold(&mut self, number: u64) {
-        if let Some(write) = self.get_mut(number) {
+        if let Some(write) = self.waiting.get_mut(&number) {
             write.stamp = None;
             self.next_to_propose = self.next_to_propose.min(number);
         }
@@ -88,17 +99,18 @@ impl<T> Writes<T> {
 
     /// The write's fate is known. Returns who waits for it.
     pub fn resolve(&mut self, number: u64) -> Option<T> {
-        let ticket = self.get_mut(number)?.ticket.take()?;
-        self.waiting -= 1;
-        self.forget_gone();
-        Some(ticket)
+        let write = self.waiting.remove(&number)?;
+        self.waiting_bytes -= write.command.text().len();
+        Some(write.ticket)
     }
 
     /// An entry is handed out for applying: returns who waits for it, if it is `own`, and holds again what its
     /// term proves dead.
     pub fn hand_out(&mut self, entry: &Entry, own: impl Fn(&RequestId) -> bool) -> Option<T> {
         let ticket = entry.request.filter(own).and_then(|request| self.resolve(request.number));
-        if let Some(number) = self.dead_before(entry.term) {
+        if let Some((number, stamp)) = self.oldest_stamp()
+            && stamp < entry.term
+        {
             self.hold_from(number);
         }
         ticket
@@ -106,56 +118,24 @@ impl<T> Writes<T> {
 
     /// Those held writes whose time is up: certainly not carried out.
     pub fn expire(&mut self, now_tick: u64) -> Vec<T> {
-        let mut expired = Vec::new();
-        let from = self.offset(self.next_to_propose).unwrap_or(0).min(self.queue.len());
-        for write in self.queue.range_mut(from..) {
-            if write.deadline_tick > now_tick {
-                break;
-            }
-            expired.extend(write.ticket.take());
-        }
-        self.waiting -= expired.len();
-        self.forget_gone();
-        expired
+        let held = self.waiting.range(self.next_to_propose..);
+        let due = held.take_while(|(_, write)| write.deadline_tick <= now_tick).map(|(number, _)| *number);
+        let due: Vec<u64> = due.collect();
+        due.into_iter().filter_map(|number| self.resolve(number)).collect()
     }
 
-    fn oldest_stamp(&self) -> Option<Term> {
-        let proposed = self.offset(self.next_to_propose).unwrap_or(0);
-        let mut oldest = self.queue.iter().take(proposed).filter(|write| write.ticket.is_some());
-        oldest.find_map(|write| write.stamp)
-    }
-
-    fn dead_before(&self, term: Term) -> Option<u64> {
-        self.oldest_stamp().filter(|stamp| *stamp < term)?;
-        let offset = self.queue.iter().position(|write| write.ticket.is_some() && write.stamp.is_some())?;
-        Some(self.first_number + offset as u64)
+    /// The first write that bears a stamp, and the stamp.
+    fn oldest_stamp(&self) -> Option<(u64, Term)> {
+        let mut proposed = self.waiting.range(..self.next_to_propose);
+        proposed.find_map(|(number, write)| Some((*number, write.stamp?)))
     }
 
     /// All from `number` on are held: by the first rule nothing after it can bear a newer stamp.
     fn hold_from(&mut self, number: u64) {
-        let from = self.offset(number).unwrap_or(0);
-        for write in self.queue.range_mut(from..) {
+        for (_, write) in self.waiting.range_mut(number..) {
             write.stamp = None;
         }
         self.next_to_propose = number;
-    }
-
-    /// Gone writes at the front make room; their numbers are never used again.
-    fn forget_gone(&mut self) {
-        while self.queue.front().is_some_and(|write| write.ticket.is_none()) {
-            self.queue.pop_front();
-            self.first_number += 1;
-        }
-        self.next_to_propose = self.next_to_propose.max(self.first_number);
-    }
-
-    fn get_mut(&mut self, number: u64) -> Option<&mut Write<T>> {
-        let offset = self.offset(number)?;
-        self.queue.get_mut(offset)
-    }
-
-    fn offset(&self, number: u64) -> Option<usize> {
-        usize::try_from(number.checked_sub(self.first_number)?).ok()
     }
 }
 
@@ -172,7 +152,10 @@ mod tests {
 
     fn propose_all(writes: &mut Writes<u64>, term: u64) -> Vec<u64> {
         let mut proposed = Vec::new();
-        while let Some((number, _)) = writes.next_to_propose(Term(term)) {
+        if !writes.may_propose(Term(term)) {
+            return proposed;
+        }
+        while let Some((number, _)) = writes.next_to_propose() {
             writes.stamp(number, Term(term));
             proposed.push(number);
         }
@@ -230,10 +213,36 @@ mod tests {
     #[test]
     fn a_write_that_found_no_leader_is_proposed_again_before_what_came_after_it() {
         let mut writes = writes(3);
-        assert_eq!(writes.next_to_propose(Term(1)).map(|(number, _)| number), Some(0));
+        assert_eq!(writes.next_to_propose().map(|(number, _)| number), Some(0));
         writes.stamp(0, Term(1));
-        assert_eq!(writes.next_to_propose(Term(1)).map(|(number, _)| number), Some(1));
+        assert_eq!(writes.next_to_propose().map(|(number, _)| number), Some(1));
         writes.hold(1);
         assert_eq!(propose_all(&mut writes, 1), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_gone_leaves_nothing_behind_also_after_a_write_whose_fate_stays_unknown() {
+        let mut writes = writes(1);
+        propose_all(&mut writes, 1);
+        for number in 1..1000 {
+            writes.arrive(Command::noop(), number, 100);
+        }
+        assert_eq!(writes.expire(100).len(), 999);
+        assert_eq!((writes.waiting(), writes.waiting_bytes), (1, Command::noop().text().len()));
+        assert_eq!(writes.resolve(0), Some(0));
+        assert_eq!((writes.waiting(), writes.waiting_bytes), (0, 0));
+    }
+
+    #[test]
+    fn more_bytes_than_may_wait_are_too_many_and_a_resolved_write_makes_room() {
+        let mut writes = writes(0);
+        let large =
+            || Command::from_json(format!("\"{}\"", "v".repeat(MAX_WAITING_BYTES / 2))).expect("JSON");
+        writes.arrive(large(), 0, 100);
+        assert!(!writes.is_full());
+        writes.arrive(large(), 1, 100);
+        assert!(writes.is_full());
+        assert_eq!(writes.resolve(0), Some(0));
+        assert!(!writes.is_full());
     }
 }

@@ -155,9 +155,13 @@ impl ClientReader {
 
     fn read_until_stopped(&mut self, lines: &mut LineReader<TcpStream>) -> Stop {
         let mut last_heard = Instant::now();
+        // How long the client was waited for while it owed the rest of a line. Time that passes because this
+        // side is busy does not count, and a byte now and then does not end it.
+        let mut owing = Duration::ZERO;
         loop {
             match lines.next_line() {
                 Next::Line(line) => {
+                    owing = Duration::ZERO;
                     let request = parse(line);
                     if self.take(request).is_none() {
                         return Stop::Over;
@@ -171,14 +175,16 @@ impl ClientReader {
             if self.flush().is_none() {
                 return Stop::Over;
             }
-            match lines.fill() {
+            if owing > LINE_TIMEOUT {
+                return Stop::Silent("it took too long over a line");
+            }
+            let owes = lines.unfinished_since().is_some();
+            let asked_at = Instant::now();
+            let filled = lines.fill();
+            owing = if owes { owing + asked_at.elapsed() } else { Duration::ZERO };
+            match filled {
                 Ok(()) => last_heard = Instant::now(),
                 Err(error) if is_timeout(&error) => {
-                    let is_slow =
-                        lines.unfinished_since().is_some_and(|since| since.elapsed() > LINE_TIMEOUT);
-                    if is_slow {
-                        return Stop::Silent("it took too long over a line");
-                    }
                     if last_heard.elapsed() > IDLE_TIMEOUT && self.connection.is_idle() {
                         return Stop::Silent("it asked for nothing for a long time");
                     }
@@ -209,12 +215,12 @@ impl ClientReader {
                 }
                 Op::Status => {
                     let slot = self.open(&id, Turn::Any)?;
-                    slot.answer(&Response::Status(Box::new(self.listener.board.read())));
+                    slot.answer(Response::Status(Box::new(self.listener.board.read())));
                 }
             },
             Err(bad) => {
                 let (id, response) = bad.into_response();
-                self.open(&id, Turn::Any)?.answer(&response);
+                self.open(&id, Turn::Any)?.answer(response);
             }
         }
         Some(())
@@ -243,7 +249,7 @@ impl ClientReader {
         let limit = self.listener.max_line_bytes;
         if let Some(slot) = self.open(&None, Turn::Any) {
             let message = format!("a line may have {limit} bytes: the connection closes");
-            slot.answer(&Response::error(ErrorCode::TooLarge, message));
+            slot.answer(Response::error(ErrorCode::TooLarge, message));
         }
     }
 

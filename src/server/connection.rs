@@ -11,6 +11,7 @@
 //! connection is open, and the other way round (`Turn`). What is waited for here is bounded in number and in
 //! bytes; beyond that the reader stops reading, and the client feels it in its socket.
 
+use crate::kv::Answer;
 use crate::wire::client::{ErrorCode, RequestKey, Response};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Requests of one connection that may be open at once.
 const MAX_OPEN_REQUESTS: usize = 256;
-/// Bytes of answers that may wait to be sent before more requests are read.
+/// Bytes of answers that may wait to be sent before more requests are read. The answers to what was read before
+/// may come to more; values among them are shared with the store, and become bytes only when they are sent.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Answers that go out in one write, about.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -72,7 +74,7 @@ struct OpenSlot {
     id: Option<RequestKey>,
     turn: Turn,
     deadline: Instant,
-    answer: Option<Vec<u8>>,
+    answer: Option<Response>,
 }
 
 impl Connection {
@@ -153,13 +155,19 @@ impl Connection {
     /// The writer's work: sends answers in order until the last one, or until the client takes none within
     /// the socket's write timeout. Then shuts down the sending side.
     pub fn send_answers(&self, mut stream: TcpStream) {
+        let mut answers = Vec::new();
         let mut buffer = Vec::new();
-        while self.next_answers(&mut buffer) {
+        while self.wait_for_answers(&mut answers) {
+            for (id, response) in answers.drain(..) {
+                response.render(id.as_ref(), &mut buffer);
+            }
             if let Err(error) = stream.write_all(&buffer) {
                 tracing::debug!(client = %self.client, "client does not take its answers: {error}");
                 break;
             }
             buffer.clear();
+            // A large answer must not be paid for as long as the connection lasts.
+            buffer.shrink_to(2 * WRITE_BYTES);
         }
         self.lock().is_over = true;
         self.freed.notify_all();
@@ -167,12 +175,12 @@ impl Connection {
         let _ = stream.shutdown(Shutdown::Write);
     }
 
-    /// Waits for answers at the front and moves them into `buffer`. False when there will be none any more.
-    fn next_answers(&self, buffer: &mut Vec<u8>) -> bool {
+    /// Waits for answers at the front and moves them into `answers`. False when there will be none any more.
+    fn wait_for_answers(&self, answers: &mut Vec<Answered>) -> bool {
         let mut state = self.lock();
         loop {
-            state.take_answers(buffer);
-            if !buffer.is_empty() {
+            state.take_answers(answers);
+            if !answers.is_empty() {
                 if state.reader_waits {
                     self.freed.notify_one();
                 }
@@ -187,7 +195,7 @@ impl Connection {
             };
             if wait.is_zero() {
                 let number = state.first_number;
-                state.fill(number, &no_outcome());
+                state.fill(number, no_outcome());
                 continue;
             }
             state = self.answered.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
@@ -207,16 +215,14 @@ impl State {
     }
 
     /// Fills a slot unless it is filled already, or gone.
-    fn fill(&mut self, number: u64, response: &Response) {
+    fn fill(&mut self, number: u64, response: Response) {
         let offset = number.checked_sub(self.first_number).and_then(|offset| usize::try_from(offset).ok());
         let Some(slot) = offset.and_then(|offset| self.slots.get_mut(offset)) else { return };
         if slot.answer.is_some() {
             return;
         }
-        let mut answer = Vec::new();
-        response.render(slot.id.as_ref(), &mut answer);
-        self.answer_bytes += answer.len();
-        slot.answer = Some(answer);
+        self.answer_bytes += size_bytes(&response);
+        slot.answer = Some(response);
         match slot.turn {
             Turn::Write => self.open_writes -= 1,
             Turn::Read => self.open_reads -= 1,
@@ -224,15 +230,46 @@ impl State {
         }
     }
 
-    fn take_answers(&mut self, buffer: &mut Vec<u8>) {
-        while buffer.len() < WRITE_BYTES {
-            let Some(answer) = self.slots.front_mut().and_then(|slot| slot.answer.take()) else { return };
-            self.answer_bytes -= answer.len();
-            buffer.extend_from_slice(&answer);
-            self.slots.pop_front();
+    fn take_answers(&mut self, answers: &mut Vec<Answered>) {
+        let mut taken_bytes = 0;
+        while taken_bytes < WRITE_BYTES {
+            let Some(response) = self.slots.front_mut().and_then(|slot| slot.answer.take()) else { return };
+            let size_bytes = size_bytes(&response);
+            taken_bytes += size_bytes;
+            self.answer_bytes -= size_bytes;
+            answers.push((self.slots.pop_front().and_then(|slot| slot.id), response));
             self.first_number += 1;
         }
     }
+}
+
+/// An answer and the id that goes with it.
+type Answered = (Option<RequestKey>, Response);
+
+/// About how long an answer's line will be. The same for the same answer.
+fn size_bytes(response: &Response) -> usize {
+    /// Everything but values and keys.
+    const FRAME_BYTES: usize = 128;
+    let long_part = match response {
+        Response::Got { value, .. } => value.as_ref().map_or(0, |value| value.len()),
+        Response::Written(Answer::NotSwapped { current, .. }) => {
+            current.as_ref().map_or(0, |value| value.len())
+        }
+        Response::Written(
+            Answer::Noop
+            | Answer::Set { .. }
+            | Answer::Deleted { .. }
+            | Answer::Swapped { .. }
+            | Answer::StaleSeq { .. }
+            | Answer::SessionExpired { .. },
+        ) => 0,
+        Response::Scanned { page, .. } => {
+            page.items.iter().map(|item| FRAME_BYTES + item.key.len() + item.value.len()).sum()
+        }
+        Response::Status(status) => FRAME_BYTES * (2 + status.peers.len()),
+        Response::Error { message, .. } => message.len(),
+    };
+    FRAME_BYTES + long_part
 }
 
 /// What a client hears when its request's time is over and its fate is not known.
@@ -242,7 +279,7 @@ pub(super) fn no_outcome() -> Response {
 
 impl Slot {
     /// Answers the request, unless it was answered before.
-    pub fn answer(&self, response: &Response) {
+    pub fn answer(&self, response: Response) {
         let mut state = self.connection.lock();
         state.fill(self.number, response);
         let is_front = self.number == state.first_number;
@@ -288,6 +325,6 @@ mod tests {
         // Both ends are closed only when the next bytes find nobody: a half-closed socket would take them.
         let refused = (0..1000).any(|_| client.write_all(b"x").is_err());
         assert!(refused, "the server's end is still open, by a slot that waits");
-        slot.answer(&no_outcome());
+        slot.answer(no_outcome());
     }
 }

@@ -71,7 +71,7 @@ impl KvThread {
         self.board.post_applied(self.applied());
         self.poll()?;
         for (ticket, answer) in answers {
-            ticket.slot().answer(&Response::Written(answer));
+            ticket.slot().answer(Response::Written(answer));
         }
         for ticket in work.reads {
             match ticket {
@@ -100,6 +100,6 @@ impl KvThread {
                 Response::Scanned { page, index }
             }
         };
-        slot.answer(&response);
+        slot.answer(response);
     }
 }

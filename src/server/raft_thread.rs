@@ -214,7 +214,7 @@ impl Rim<Ticket> for Links {
             }
             Rejection::Timeout => no_outcome(),
         };
-        ticket.slot().answer(&response);
+        ticket.slot().answer(response);
     }
 
     fn note(&mut self, event: u64, term: Term, note: &Note) {

@@ -1,0 +1,296 @@
+//! Real processes that are killed, paused, cut down to a minority, robbed of the end of their log or of all of
+//! it: what was acknowledged is there afterwards, once, and nobody is told anything that is not so.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs::{self, OpenOptions};
+use std::path::PathBuf;
+use support::{Cluster, Line, Load, Plan, Process, Writer, code, wait_until};
+
+#[test]
+fn what_five_nodes_acknowledged_is_there_once_after_each_and_all_of_them_were_killed() {
+    let mut cluster = Cluster::start(5);
+    let load = Load::start("load", 4, &cluster.addresses());
+    load.wait_for_more(100);
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    load.wait_for_more(100);
+    let (follower, _) = cluster.follower_and_leader();
+    cluster.kill(follower);
+    load.wait_for_more(100);
+    cluster.restart(leader);
+    cluster.restart(follower);
+    load.wait_for_more(100);
+    // All at once, with writes under way. The writers go on with the same numbers when the nodes are back.
+    cluster.ids().into_iter().for_each(|node| cluster.kill(node));
+    cluster.ids().into_iter().for_each(|node| cluster.restart(node));
+    load.wait_for_more(100);
+    let promises = load.stop();
+    cluster.ids().into_iter().for_each(|node| cluster.kill(node));
+    cluster.ids().into_iter().for_each(|node| cluster.restart(node));
+    cluster.leader();
+    cluster.ids().into_iter().for_each(|node| promises.check(&cluster, node));
+    cluster.wait_for_agreement();
+}
+
+#[test]
+fn a_node_that_is_killed_again_and_again_keeps_what_it_acknowledged() {
+    let mut cluster = Cluster::start(1);
+    let mut promised = 0;
+    for round in 0..5 {
+        // It is killed in the middle of a stream of writes that nobody waits for in between.
+        let mut line = cluster.connect(1);
+        let mut writing = Line::of(line.stream().try_clone().expect("a second handle"));
+        let sender = std::thread::spawn(move || {
+            for number in promised.. {
+                let set = json!({ "op": "set", "key": format!("k{number}"), "value": number });
+                if writing.try_send_bytes(format!("{set}\n")).is_err() {
+                    return;
+                }
+            }
+        });
+        for _ in 0..100 {
+            assert_eq!(code(&line.answer()), "ok");
+            promised += 1;
+        }
+        cluster.kill(1);
+        while let Ok(Some(answer)) = line.try_answer() {
+            assert_eq!(code(&answer), "ok");
+            promised += 1;
+        }
+        sender.join().expect("the sender finds the connection closed");
+        cluster.restart(1);
+        cluster.leader();
+        let mut line = cluster.connect(1);
+        for number in 0..promised {
+            let get = line.ask(json!({ "op": "get", "key": format!("k{number}") }));
+            assert_eq!(get["value"], number, "in round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_follower_that_was_away_for_ten_thousand_entries_catches_up() {
+    const ENTRIES: usize = 10_000;
+    let mut cluster = Cluster::start(3);
+    let (follower, leader) = cluster.follower_and_leader();
+    cluster.kill(follower);
+    let mut line = cluster.connect(leader);
+    let mut writing = Line::of(line.stream().try_clone().expect("a second handle"));
+    let sender = std::thread::spawn(move || {
+        for number in 0..ENTRIES {
+            writing.send(json!({ "op": "set", "key": format!("k{}", number % 500), "value": number }));
+        }
+    });
+    for _ in 0..ENTRIES {
+        assert_eq!(code(&line.answer()), "ok");
+    }
+    sender.join().expect("everything was sent");
+    cluster.restart(follower);
+    cluster.wait_for_agreement();
+    let get = cluster.connect(follower).ask(r#"{"op":"get","key":"k499","stale":true}"#);
+    assert_eq!(get["value"], ENTRIES - 1);
+    // And once more from nothing but its own disk.
+    cluster.kill(follower);
+    cluster.restart(follower);
+    cluster.wait_for_agreement();
+}
+
+#[test]
+fn a_minority_refuses_or_does_not_know_and_goes_on_when_the_others_are_back() {
+    for leader_survives in [true, false] {
+        let mut cluster = Cluster::of(&Plan { request_timeout_ms: 1000, ..Plan::of(3) });
+        let mut writer = Writer::new("w", cluster.addresses());
+        writer.write(json!({ "op": "set", "key": "x", "value": "before" }));
+        cluster.wait_for_agreement();
+        let (follower, leader) = cluster.follower_and_leader();
+        let survivor = if leader_survives { leader } else { follower };
+        cluster.others(survivor).into_iter().for_each(|node| cluster.kill(node));
+
+        // Right away it may still believe in a leader, and then cannot know what becomes of a write.
+        let mut line = cluster.connect(survivor);
+        let unknown = line.ask(r#"{"op":"set","key":"x","value":"unknown"}"#);
+        assert!(["timeout", "unavailable"].contains(&code(&unknown)), "{unknown}");
+        wait_until("the survivor knows that nobody leads", || {
+            let status = cluster.status(survivor)?;
+            (status["leader"].is_null() && status["role"] != "leader").then_some(())
+        });
+        // A connection of its own: on the first one, a write may have to wait for its elders.
+        let mut line = cluster.connect(survivor);
+        let refused = line.ask(r#"{"op":"set","key":"refused","value":1}"#);
+        assert_eq!(code(&refused), "unavailable", "{refused}");
+        let read = line.ask(r#"{"op":"get","key":"x"}"#);
+        assert_eq!(code(&read), "unavailable", "{read}");
+        let stale = line.ask(r#"{"op":"get","key":"x","stale":true}"#);
+        assert_eq!(stale["value"], "before", "{stale}");
+        let scan = line.ask(r#"{"op":"scan","prefix":"x","stale":true}"#);
+        assert_eq!(scan["items"][0]["value"], "before", "{scan}");
+        assert_eq!(code(&line.ask(r#"{"op":"status"}"#)), "ok");
+
+        // What waits when the others come back is done, and what was refused has not happened.
+        let back = cluster.others(survivor)[0];
+        cluster.restart(back);
+        writer.write(json!({ "op": "set", "key": "y", "value": "after" }));
+        let x = writer.read(&json!({ "op": "get", "key": "x" }));
+        assert!(x["value"] == "before" || (code(&unknown) == "timeout" && x["value"] == "unknown"), "{x}");
+        assert_eq!(writer.read(&json!({ "op": "get", "key": "refused" }))["value"], Value::Null);
+        let last = cluster.others(survivor)[1];
+        cluster.restart(last);
+        cluster.wait_for_agreement();
+    }
+}
+
+#[test]
+fn status_and_stale_reads_are_answered_beside_a_write_that_waits() {
+    let mut cluster = Cluster::start(3);
+    let (follower, _) = cluster.follower_and_leader();
+    cluster.wait_for_agreement();
+    cluster.others(follower).into_iter().for_each(|node| cluster.kill(node));
+    let mut waiting = cluster.connect(follower);
+    waiting.send(r#"{"op":"set","key":"x","value":1}"#);
+    let mut line = cluster.connect(follower);
+    for _ in 0..100 {
+        assert_eq!(code(&line.ask(r#"{"op":"status"}"#)), "ok");
+        assert_eq!(code(&line.ask(r#"{"op":"get","key":"x","stale":true}"#)), "ok");
+    }
+    let answer = waiting.answer();
+    assert!(["timeout", "unavailable"].contains(&code(&answer)), "{answer}");
+}
+
+#[test]
+fn a_leader_that_was_paused_serves_no_old_value_and_loses_nothing() {
+    let mut cluster = Cluster::start(3);
+    let mut writer = Writer::new("w", cluster.addresses());
+    for round in 0..4 {
+        writer.write(json!({ "op": "set", "key": "x", "value": format!("old {round}") }));
+        let old_leader = cluster.leader();
+        let mut line = cluster.connect(old_leader);
+        assert_eq!(line.ask(r#"{"op":"get","key":"x"}"#)["value"], format!("old {round}"));
+        cluster.pause(old_leader);
+        let new_leader = cluster.leader();
+        assert_ne!(new_leader, old_leader);
+        let awake: Vec<String> = cluster.awake().into_iter().map(|node| cluster.address(node)).collect();
+        let new = format!("new {round}");
+        Writer::new(format!("w{round}"), awake).write(json!({ "op": "set", "key": "x", "value": new }));
+        // The requests lie in its socket when it wakes up and takes itself for the leader.
+        for _ in 0..20 {
+            line.send(r#"{"op":"get","key":"x"}"#);
+        }
+        cluster.resume(old_leader);
+        for _ in 0..20 {
+            let get = line.answer();
+            match code(&get) {
+                "ok" => assert_eq!(get["value"], new, "a stale read from n{old_leader}"),
+                "timeout" | "unavailable" => {}
+                other => panic!("{other}: {get}"),
+            }
+        }
+        wait_until("the old leader follows and serves", || {
+            let get = line.ask(r#"{"op":"get","key":"x"}"#);
+            assert!(get["ok"] == false || get["value"] == new, "a stale read from n{old_leader}: {get}");
+            (get["ok"] == true).then_some(())
+        });
+    }
+    cluster.wait_for_agreement();
+}
+
+#[test]
+fn writes_go_on_while_one_node_after_the_other_is_paused() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start("pauses", 3, &cluster.addresses());
+    load.wait_for_more(20);
+    for _ in 0..3 {
+        let leader = cluster.leader();
+        cluster.pause(leader);
+        assert_ne!(cluster.leader(), leader);
+        load.wait_for_more(20);
+        cluster.resume(leader);
+        let (follower, _) = cluster.follower_and_leader();
+        cluster.pause(follower);
+        load.wait_for_more(20);
+        cluster.resume(follower);
+    }
+    let promises = load.stop();
+    cluster.ids().into_iter().for_each(|node| promises.check(&cluster, node));
+    cluster.wait_for_agreement();
+}
+
+/// The newest part of a node's log.
+fn newest_segment(cluster: &Cluster, node: u16) -> PathBuf {
+    let files = fs::read_dir(cluster.data_dir(node)).expect("the data folder");
+    let paths = files.map(|file| file.expect("a file").path());
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
+    paths.filter(is_segment).max().expect("a segment")
+}
+
+/// A torn write was never acknowledged. Here it was, so all nodes stop: a leader that went on would rightly
+/// count on what this node has told it. The others have it still, and the next leader finds out who lacks it.
+#[test]
+fn a_node_whose_last_write_was_torn_says_so_and_catches_up() {
+    let mut cluster = Cluster::start(3);
+    for (round, cut) in [1, 2, 40, 300].into_iter().enumerate() {
+        let (torn, leader) = cluster.follower_and_leader();
+        // One long write, so that all that is cut off belongs to it.
+        let set = json!({ "op": "set", "key": format!("k{round}"), "value": "v".repeat(500) });
+        assert_eq!(code(&cluster.connect(leader).ask(set)), "ok");
+        cluster.wait_for_agreement();
+        cluster.ids().into_iter().for_each(|node| cluster.kill(node));
+        let file = OpenOptions::new().write(true).open(newest_segment(&cluster, torn)).expect("the segment");
+        let length = file.metadata().expect("its size").len();
+        file.set_len(length - cut).expect("a shorter file");
+        cluster.ids().into_iter().for_each(|node| cluster.restart(node));
+        let said = cluster.process(torn).log();
+        assert!(said.contains("a write that a crash cut short"), "{said}");
+        cluster.wait_for_agreement();
+        let get = json!({ "op": "get", "key": format!("k{round}"), "stale": true });
+        assert_eq!(cluster.connect(torn).ask(get)["value"], "v".repeat(500));
+        // What was said once is mended: the next start has nothing to say.
+        cluster.kill(torn);
+        cluster.restart(torn);
+        let said = cluster.process(torn).log();
+        assert!(!said.contains("cut short"), "{said}");
+        cluster.wait_for_agreement();
+    }
+}
+
+#[test]
+fn a_voter_that_lost_its_disk_is_not_let_in_and_has_no_vote() {
+    let mut cluster = Cluster::of(&Plan { request_timeout_ms: 2000, ..Plan::of(3) });
+    let mut writer = Writer::new("w", cluster.addresses());
+    writer.write(json!({ "op": "set", "key": "x", "value": 1 }));
+    cluster.wait_for_agreement();
+    let (wiped, leader) = cluster.follower_and_leader();
+    let [other] = cluster.others(wiped).into_iter().filter(|id| *id != leader).collect::<Vec<_>>()[..] else {
+        panic!("three nodes")
+    };
+    cluster.kill(wiped);
+    fs::remove_dir_all(cluster.data_dir(wiped)).expect("the disk is gone");
+
+    let config = cluster.config();
+    let arguments = ["--config", config.to_str().expect("UTF-8"), "--id", &wiped.to_string()];
+    let mut refused = Process::start(&arguments, &config.with_file_name("refused.log"));
+    assert_eq!(refused.wait_for_end().code(), Some(2));
+    assert!(refused.log().contains("needs --bootstrap"), "{}", refused.log());
+
+    // And if someone does start it as if it were new, the others know that it is not the one it was.
+    cluster.restart_with(wiped, &["--bootstrap"]);
+    for node in [leader, other] {
+        wait_until("the others say why they do not talk to it", || {
+            cluster.log(node).contains("it lost its data directory").then_some(())
+        });
+    }
+    writer.write(json!({ "op": "set", "key": "x", "value": 2 }));
+    let status = cluster.status(wiped).expect("it runs");
+    assert_eq!((&status["leader"], &status["last_applied"]), (&Value::Null, &json!(-1)), "{status}");
+
+    // Without it, one of two is no majority: with its vote, one that forgot what it acknowledged would decide.
+    cluster.kill(leader);
+    wait_until("the last one knows that nobody leads", || {
+        cluster.status(other).is_some_and(|status| status["leader"].is_null()).then_some(())
+    });
+    let refused = cluster.connect(other).ask(r#"{"op":"set","key":"x","value":3}"#);
+    assert_eq!(code(&refused), "unavailable", "{refused}");
+    cluster.restart(leader);
+    assert_eq!(writer.read(&json!({ "op": "get", "key": "x" }))["value"], 2);
+}

@@ -1,0 +1,346 @@
+//! Clusters of real server processes. Whatever happens to the test, the processes end with it.
+
+use super::client::Line;
+use super::process::Process;
+use super::waiting::wait_until;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a node may take over its status before it counts as not answering.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Lines of each node's log that a failed test shows.
+const SHOWN_LINES: usize = 30;
+
+/// What a cluster is to be like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub nodes: u16,
+    pub election_timeout_ms: [u64; 2],
+    pub request_timeout_ms: u64,
+    pub max_line_bytes: usize,
+    pub max_clients: usize,
+}
+
+impl Plan {
+    /// So many nodes, and the defaults of the contract.
+    pub fn of(nodes: u16) -> Plan {
+        Plan {
+            nodes,
+            election_timeout_ms: [300, 600],
+            request_timeout_ms: 5000,
+            max_line_bytes: 1024 * 1024,
+            max_clients: 4096,
+        }
+    }
+
+    /// The `cluster.toml`, with two ports for each node.
+    pub fn config(&self, ports: &[u16]) -> String {
+        let mut text = "cluster = \"test\"\ndata_dir = \"data\"\n".to_owned();
+        for (id, ports) in (1..=self.nodes).zip(ports.chunks(2)) {
+            let (peer, client) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
+            let _ = write!(text, "\n[[node]]\nid = {id}\npeer = \"{peer}\"\nclient = \"{client}\"\n");
+        }
+        let Plan { election_timeout_ms, request_timeout_ms, max_line_bytes, max_clients, .. } = self;
+        let _ = write!(
+            text,
+            "\n[timing]\nelection_timeout_ms = {election_timeout_ms:?}\n\
+             request_timeout_ms = {request_timeout_ms}\n\
+             \n[limits]\nmax_line_bytes = {max_line_bytes}\nmax_clients = {max_clients}\n"
+        );
+        text
+    }
+}
+
+/// A folder of a test's own, on the disk of the build's folder (a temporary one may be in memory, where a sync
+/// means nothing).
+pub fn scratch_folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
+}
+
+/// Ports of 127.0.0.1 that were free a moment ago, all different.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    held.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
+}
+
+/// A cluster, all of whose statuses are compared as they are seen: no term has two leaders, and what was
+/// applied up to an index is the same everywhere and for ever.
+pub struct Cluster {
+    folder: TempDir,
+    ports: Vec<u16>,
+    nodes: BTreeMap<u16, Option<Process>>,
+    seen: RefCell<Seen>,
+    /// A connection to each node, for asking it how it is.
+    lines: RefCell<BTreeMap<u16, Line>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    leaders: BTreeMap<u64, u64>,
+    hashes: BTreeMap<i64, String>,
+}
+
+impl Cluster {
+    /// A new cluster that has a leader.
+    pub fn start(nodes: u16) -> Cluster {
+        Cluster::of(&Plan::of(nodes))
+    }
+
+    /// A new cluster that has a leader.
+    pub fn of(plan: &Plan) -> Cluster {
+        let folder = scratch_folder();
+        // Someone else may take a port before the server does: then all of it begins again.
+        let (ports, nodes) = wait_until("a cluster has its ports", || {
+            let ports = free_ports(usize::from(plan.nodes) * 2);
+            fs::write(folder.path().join("cluster.toml"), plan.config(&ports)).expect("a file");
+            let start = |id| Some((id, Some(start(folder.path(), id, &["--bootstrap"])?)));
+            let nodes: Option<BTreeMap<u16, Option<Process>>> = (1..=plan.nodes).map(start).collect();
+            Some((ports, nodes?))
+        });
+        let cluster = Cluster { folder, ports, nodes, seen: RefCell::default(), lines: RefCell::default() };
+        cluster.leader();
+        cluster
+    }
+
+    pub fn ids(&self) -> Vec<u16> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The nodes that run and are not paused.
+    pub fn awake(&self) -> Vec<u16> {
+        let awake = |process: &Option<Process>| process.as_ref().is_some_and(|process| !process.is_paused());
+        self.nodes.iter().filter(|(_, process)| awake(process)).map(|(id, _)| *id).collect()
+    }
+
+    /// All nodes but this one.
+    pub fn others(&self, id: u16) -> Vec<u16> {
+        self.ids().into_iter().filter(|other| *other != id).collect()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("cluster.toml")
+    }
+
+    pub fn data_dir(&self, id: u16) -> PathBuf {
+        self.folder.path().join(format!("data/node-{id}"))
+    }
+
+    fn port(&self, id: u16, which: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[(usize::from(id) - 1) * 2 + which])
+    }
+
+    /// Where other nodes connect.
+    pub fn peer_address(&self, id: u16) -> String {
+        self.port(id, 0)
+    }
+
+    /// Where clients connect.
+    pub fn address(&self, id: u16) -> String {
+        self.port(id, 1)
+    }
+
+    /// Where clients connect, of all nodes.
+    pub fn addresses(&self) -> Vec<String> {
+        self.ids().into_iter().map(|id| self.address(id)).collect()
+    }
+
+    pub fn connect(&self, id: u16) -> Line {
+        Line::open(&self.address(id))
+    }
+
+    pub fn process(&mut self, id: u16) -> &mut Process {
+        self.nodes.get_mut(&id).and_then(Option::as_mut).unwrap_or_else(|| panic!("n{id} does not run"))
+    }
+
+    /// All that a node has logged in all its starts.
+    pub fn log(&self, id: u16) -> String {
+        fs::read_to_string(log_path(self.folder.path(), id)).expect("a log")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, id: u16) {
+        self.process(id).signal(Signal::SIGKILL);
+        self.process(id).wait_for_end();
+        self.nodes.insert(id, None);
+    }
+
+    /// Stops the process in the middle of whatever it does, until it is resumed.
+    pub fn pause(&mut self, id: u16) {
+        self.process(id).signal(Signal::SIGSTOP);
+    }
+
+    pub fn resume(&mut self, id: u16) {
+        self.process(id).signal(Signal::SIGCONT);
+    }
+
+    /// Asks the node to stop, and expects it to do so well.
+    pub fn stop(&mut self, id: u16, signal: Signal) {
+        self.process(id).signal(signal);
+        let status = self.process(id).wait_for_end();
+        assert_eq!(status.code(), Some(0), "n{id} was asked to stop");
+        self.nodes.insert(id, None);
+    }
+
+    /// Starts a node that does not run, with what it has on disk.
+    pub fn restart(&mut self, id: u16) {
+        self.restart_with(id, &[]);
+    }
+
+    /// The same, with more arguments.
+    pub fn restart_with(&mut self, id: u16, arguments: &[&str]) {
+        assert!(self.nodes[&id].is_none(), "n{id} runs");
+        let process =
+            wait_until("the node's ports are free again", || start(self.folder.path(), id, arguments));
+        self.nodes.insert(id, Some(process));
+    }
+
+    /// A node's own word on how it is; none when it does not answer.
+    pub fn status(&self, id: u16) -> Option<Value> {
+        // A connection from before the node was started anew is of no use: then it takes a second attempt.
+        let status = (0..2).find_map(|_| {
+            let status = self.ask_for_status(id);
+            if status.is_none() {
+                self.lines.borrow_mut().remove(&id);
+            }
+            status
+        })?;
+        assert_eq!(status["node"], id, "{status}");
+        self.seen.borrow_mut().check(&status);
+        Some(status)
+    }
+
+    fn ask_for_status(&self, id: u16) -> Option<Value> {
+        let mut lines = self.lines.borrow_mut();
+        let line = match lines.entry(id) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(Line::try_open(&self.address(id), STATUS_TIMEOUT).ok()?),
+        };
+        line.try_send_bytes("{\"op\":\"status\"}\n").ok()?;
+        line.try_answer().ok()?
+    }
+
+    /// Waits until a node leads and a majority knows it.
+    pub fn leader(&self) -> u16 {
+        wait_until("there is a leader", || {
+            let statuses: Vec<Value> = self.awake().into_iter().filter_map(|id| self.status(id)).collect();
+            let leader = statuses.iter().find(|status| {
+                let follows =
+                    |other: &&Value| other["leader"] == status["node"] && other["term"] == status["term"];
+                status["role"] == "leader" && statuses.iter().filter(follows).count() > self.nodes.len() / 2
+            })?;
+            leader["node"].as_u64().and_then(|id| u16::try_from(id).ok())
+        })
+    }
+
+    /// A node that does not lead, and the one that does.
+    pub fn follower_and_leader(&self) -> (u16, u16) {
+        let leader = self.leader();
+        let follower = self.awake().into_iter().find(|id| *id != leader);
+        (follower.expect("more than one node"), leader)
+    }
+
+    /// Waits until all nodes that are awake have the same log and have applied all of it, equally.
+    pub fn wait_for_agreement(&self) {
+        wait_until("all nodes have applied the same", || {
+            let statuses: Option<Vec<Value>> = self.awake().into_iter().map(|id| self.status(id)).collect();
+            let statuses = statuses?;
+            let leader = statuses.iter().find(|status| status["role"] == "leader")?;
+            let names = ["last_index", "commit_index", "last_applied"];
+            let agrees = |status: &Value| {
+                names.iter().all(|name| status[*name] == leader["last_index"])
+                    && status["applied_hash"] == leader["applied_hash"]
+            };
+            statuses.iter().all(agrees).then_some(())
+        });
+    }
+
+    /// That no process has ended by itself so far. Also checked at the end of each test.
+    pub fn assert_all_alive(&mut self) {
+        for (id, process) in &mut self.nodes {
+            let Some(process) = process else { continue };
+            assert_eq!(process.ended(), None, "n{id} ended by itself: {}", tail(&process.log()));
+        }
+    }
+
+    fn assert_no_panic(&self) {
+        for id in self.ids() {
+            let log = self.log(id);
+            let panicked = log.lines().find(|line| line.contains("panicked"));
+            assert_eq!(panicked, None, "n{id} panicked");
+        }
+    }
+
+    fn show_logs(&mut self) {
+        self.folder.disable_cleanup(true);
+        eprintln!("The cluster's files are kept in {}.", self.folder.path().display());
+        for id in self.ids() {
+            eprintln!("---- the end of n{id}'s log ----\n{}", tail(&self.log(id)));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.show_logs();
+        } else {
+            self.assert_all_alive();
+            self.assert_no_panic();
+        }
+    }
+}
+
+impl Seen {
+    fn check(&mut self, status: &Value) {
+        if status["role"] == "leader" {
+            let (term, node) =
+                (status["term"].as_u64().expect("a term"), status["node"].as_u64().expect("an id"));
+            let leader = *self.leaders.entry(term).or_insert(node);
+            assert_eq!(leader, node, "two leaders in term {term}");
+        }
+        let applied = status["last_applied"].as_i64().expect("an index");
+        let hash = status["applied_hash"].as_str().expect("a hash");
+        let known = self.hashes.entry(applied).or_insert_with(|| hash.to_owned());
+        assert_eq!(known, hash, "two histories up to {applied}: {status}");
+    }
+}
+
+fn log_path(folder: &Path, id: u16) -> PathBuf {
+    folder.join(format!("node-{id}.log"))
+}
+
+/// Starts a node and waits until it serves. None when another process has one of its ports.
+fn start(folder: &Path, id: u16, arguments: &[&str]) -> Option<Process> {
+    let config = folder.join("cluster.toml");
+    let (config, id_text) = (config.to_str().expect("a path in UTF-8"), id.to_string());
+    let mut all = vec!["--config", config, "--id", &id_text];
+    all.extend(arguments);
+    let mut process = Process::start(&all, &log_path(folder, id));
+    wait_until("the server has started", || {
+        let ended = process.ended();
+        let log = process.log();
+        if ended.is_some() {
+            assert!(log.contains("cannot listen for"), "n{id} does not start: {log}");
+            return Some(false);
+        }
+        log.contains("started: ").then_some(true)
+    })
+    .then_some(process)
+}
+
+fn tail(log: &str) -> String {
+    let is_client = |line: &&str| line.contains("client connected") || line.contains("client's connection");
+    let lines: Vec<&str> = log.lines().filter(|line| !is_client(line)).collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
