@@ -79,7 +79,12 @@ impl RaftState {
             return;
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
-        if number > progress.last_number || read_round.number > progress.round_sent {
+        // All that was sent in this term followed a `prev` of this log, and a leader's log only grows. A forged
+        // `prev` beyond its end would otherwise carry `next_index` there too.
+        let was_sent = number <= progress.last_number
+            && read_round.number <= progress.round_sent
+            && self.log.contains(prev);
+        if !was_sent {
             let why = "it answers what was never sent";
             output.notes.push(Note::Ignored { from, message: "AppendEntriesResponse", why });
             return;

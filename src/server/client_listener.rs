@@ -68,10 +68,10 @@ impl ClientListener {
         stream.set_read_timeout(Some(LOOK_INTERVAL))?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let reading = stream.try_clone()?;
-        let connection = Connection::new(stream, client, self.request_timeout);
+        let connection = Connection::new(client, self.request_timeout);
         let writing = Arc::clone(&connection);
         self.endings.spawn_connection("client-writer", move || {
-            writing.send_answers();
+            writing.send_answers(stream);
             drop(place);
         })?;
         tracing::info!(%client, "client connected");

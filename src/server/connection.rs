@@ -38,9 +38,9 @@ pub(super) enum Turn {
     Any,
 }
 
-/// A client's connection.
+/// A client's connection, without its socket, which belongs to the two threads that serve it: a request whose
+/// fate is not known yet may keep this long after they are gone, and must not keep a file descriptor.
 pub(super) struct Connection {
-    stream: TcpStream,
     client: SocketAddr,
     request_timeout: Duration,
     state: Mutex<State>,
@@ -78,11 +78,10 @@ struct OpenSlot {
 }
 
 impl Connection {
-    /// Of an accepted socket. `request_timeout` is how long a request waits for its outcome here; the node's
+    /// Without requests yet. `request_timeout` is how long a request waits for its outcome here; the node's
     /// own verdict comes a little earlier, and is more exact.
-    pub fn new(stream: TcpStream, client: SocketAddr, request_timeout: Duration) -> Arc<Connection> {
+    pub fn new(client: SocketAddr, request_timeout: Duration) -> Arc<Connection> {
         Arc::new(Connection {
-            stream,
             client,
             request_timeout,
             state: Mutex::new(State {
@@ -155,14 +154,14 @@ impl Connection {
 
     /// The writer's work: sends answers in order until the last one, or until the client takes none within
     /// the socket's write timeout. Then shuts down the sending side.
-    pub fn send_answers(&self) {
+    pub fn send_answers(&self, mut stream: TcpStream) {
         let mut answers = Vec::new();
         let mut buffer = Vec::new();
         while self.wait_for_answers(&mut answers) {
             for (id, response) in answers.drain(..) {
                 response.render(id.as_ref(), &mut buffer);
             }
-            if let Err(error) = (&self.stream).write_all(&buffer) {
+            if let Err(error) = stream.write_all(&buffer) {
                 tracing::debug!(client = %self.client, "client does not take its answers: {error}");
                 break;
             }
@@ -173,7 +172,7 @@ impl Connection {
         self.lock().is_over = true;
         self.freed.notify_all();
         // It may be gone already: then there is nothing to shut down.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = stream.shutdown(Shutdown::Write);
     }
 
     /// Waits for answers at the front and moves them into `answers`. False when there will be none any more.
@@ -292,5 +291,40 @@ impl Slot {
         if reader_waits {
             self.connection.freed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A client's end of a socket, with as much patience as a test may have, and the server's end.
+    fn sockets() -> (TcpStream, TcpStream, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("not zero");
+        let (server, address) = listener.accept().expect("it has connected");
+        (client, server, address)
+    }
+
+    #[test]
+    fn a_request_that_outlives_its_connection_does_not_keep_the_socket() {
+        let (mut client, server, address) = sockets();
+        let connection = Connection::new(address, Duration::from_millis(1));
+        let slot = connection.try_open(&None, Turn::Write).expect("there is room");
+        let writing = Arc::clone(&connection);
+        let writer = thread::spawn(move || writing.send_answers(server));
+        connection.close_after_answers();
+        writer.join().expect("it ends");
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).expect("the socket ends");
+        assert!(answers.contains("timeout"), "{answers}");
+        // Both ends are closed only when the next bytes find nobody: a half-closed socket would take them.
+        let refused = (0..1000).any(|_| client.write_all(b"x").is_err());
+        assert!(refused, "the server's end is still open, by a slot that waits");
+        slot.answer(no_outcome());
     }
 }
