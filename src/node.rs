@@ -59,7 +59,8 @@ pub enum Event<T> {
 /// What the application gets for its poll.
 #[derive(Debug)]
 pub struct Work<T> {
-    /// Committed entries, the first of which follows the poll's `last_applied`, each with who waits for it here.
+    /// Committed entries, the first of which follows the poll's `last_applied`, each with who waits for it
+    /// here.
     pub entries: Vec<(Entry, Option<T>)>,
     /// Reads that may be served once these entries are applied.
     pub reads: Vec<T>,
@@ -194,8 +195,8 @@ impl<D: Disk, T> Node<D, T> {
         self.storage.remember_peer(peer, incarnation)
     }
 
-    /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that finds
-    /// this node full.
+    /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that
+    /// finds this node full.
     pub fn take(&mut self, event: Event<T>, rim: &mut impl Rim<T>) {
         let deadline_tick = self.now_tick + self.settings.request_timeout_ticks;
         match event {
@@ -225,8 +226,8 @@ impl<D: Disk, T> Node<D, T> {
         self.writes.waiting() + self.reads.waiting() >= self.settings.max_waiting
     }
 
-    /// Carries out what the batch's events led to: send what may go, save, send the rest, publish. An error of
-    /// the disk is fatal: the node must not be used any more.
+    /// Carries out what the batch's events led to: send what may go, save, send the rest, publish. An error
+    /// of the disk is fatal: the node must not be used any more.
     pub fn finish_batch(&mut self, rim: &mut impl Rim<T>) -> Result<(), StorageError> {
         self.propose_held_writes();
         if let Some(number) = self.reads.take_news() {

@@ -368,7 +368,10 @@ fn bytes_of_every_kind_in_floods_end_no_process() {
         state ^= state << 17;
         state
     };
-    let whole = r#"{"op":"cas","key":"x","expect":{"a":[1,2.5e3,"\u0041"]},"value":[true],"client":"c","seq":1,"id":7}"#;
+    let whole = concat!(
+        r#"{"op":"cas","key":"x","expect":{"a":[1,2.5e3,"\u0041"]},"#,
+        r#""value":[true],"client":"c","seq":1,"id":7}"#
+    );
     for round in 0..60 {
         let node = cluster.ids()[round % 3];
         for address in [cluster.address(node), cluster.peer_address(node)] {

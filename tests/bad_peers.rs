@@ -1,6 +1,7 @@
 //! What nobody but a peer may say, said by a stranger, and what not even a peer may say: another cluster's
-//! hello, someone else's name, a torn or senseless message. Such a connection is refused or closed, with a line
-//! in the log; nobody's term changes, and the cluster goes on. (What clients must not do is in `bad_input.rs`.)
+//! hello, someone else's name, a torn or senseless message. Such a connection is refused or closed, with a
+//! line in the log; nobody's term changes, and the cluster goes on. (What clients must not do is in
+//! `bad_input.rs`.)
 //!
 //! The lines are written out here by hand, as someone would write them who has never seen the server's code.
 
@@ -149,7 +150,10 @@ fn a_peer_that_is_welcome_and_then_talks_nonsense_is_closed_and_its_nonsense_is_
     let mut cluster = Cluster::start(3);
     cluster.wait_for_agreement();
     let none = || json!({ "term": 0, "index": -1 });
-    let entry = |term: u64, index: i64| json!({ "term": term, "index": index, "command": { "op": "set", "key": "forged", "value": 1 } });
+    let entry = |term: u64, index: i64| {
+        let command = json!({ "op": "set", "key": "forged", "value": 1 });
+        json!({ "term": term, "index": index, "command": command })
+    };
     let huge = 1u64 << 33;
     let marked = MARKED_TERM;
     let lines = [

@@ -1,5 +1,5 @@
-//! Real processes that nothing happens to: what clients can rely on, through any node. What happens when nodes
-//! die, stall and come back is in `crashes.rs`.
+//! Real processes that nothing happens to: what clients can rely on, through any node. What happens when
+//! nodes die, stall and come back is in `crashes.rs`.
 
 mod support;
 
@@ -175,7 +175,9 @@ fn a_numbered_write_that_all_nodes_get_at_once_is_applied_once() {
     let mut lines: Vec<Line> = cluster.ids().into_iter().map(|id| cluster.connect(id)).collect();
     for round in 0..100 {
         let expect = if round == 0 { Value::Null } else { json!(round) };
-        let cas = json!({ "op": "cas", "key": "x", "expect": expect, "value": round + 1, "client": "c", "seq": round + 1 });
+        let mut cas = json!({ "op": "cas", "key": "x", "expect": expect, "value": round + 1 });
+        cas["client"] = json!("c");
+        cas["seq"] = json!(round + 1);
         lines.iter_mut().for_each(|line| line.send(&cas));
         let answers: Vec<Value> = lines.iter_mut().map(Line::answer).collect();
         assert_eq!(answers[0]["swapped"], true, "{}", answers[0]);

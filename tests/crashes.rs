@@ -1,5 +1,5 @@
-//! Real processes that are killed, paused, cut down to a minority, robbed of the end of their log or of all of
-//! it: what was acknowledged is there afterwards, once, and nobody is told anything that is not so.
+//! Real processes that are killed, paused, cut down to a minority, robbed of the end of their log or of all
+//! of it: what was acknowledged is there afterwards, once, and nobody is told anything that is not so.
 
 mod support;
 
@@ -308,7 +308,8 @@ fn a_voter_that_lost_its_disk_is_not_let_in_and_has_no_vote() {
     let status = cluster.status(wiped).expect("it runs");
     assert_eq!((&status["leader"], &status["last_applied"]), (&Value::Null, &json!(-1)), "{status}");
 
-    // Without it, one of two is no majority: with its vote, one that forgot what it acknowledged would decide.
+    // Without it, one of two is no majority: with its vote, one that forgot what it acknowledged would
+    // decide.
     cluster.kill(leader);
     wait_until("the last one knows that nobody leads", || {
         cluster.status(other).is_some_and(|status| status["leader"].is_null()).then_some(())

@@ -1,6 +1,6 @@
-//! Starting a server, and every reason not to: exit status 2 and exactly one line on stderr that names what is
-//! wrong and where. Nobody should have to read the source to get a node to start, and no node may start on data
-//! that is not its own or not whole.
+//! Starting a server, and every reason not to: exit status 2 and exactly one line on stderr that names what
+//! is wrong and where. Nobody should have to read the source to get a node to start, and no node may start on
+//! data that is not its own or not whole.
 
 mod support;
 

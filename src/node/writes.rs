@@ -10,8 +10,8 @@
 //!
 //! A write is *held* until a leader is known, then proposed and *stamped* with that leader's term, then gone
 //! from here: applied, refused, or out of time while it was held. Stamps never fall from left to right, and
-//! everything from `next_to_propose` on is held. Two rules make that so, and keep the writes of a connection in
-//! their order:
+//! everything from `next_to_propose` on is held. Two rules make that so, and keep the writes of a connection
+//! in their order:
 //!
 //! - Writes are proposed in the order of their arrival, and none while an older one still bears the stamp of
 //!   an earlier term: that one may yet be applied, or have to be proposed again, and must not be overtaken.
@@ -104,8 +104,8 @@ impl<T> Writes<T> {
         Some(write.ticket)
     }
 
-    /// An entry is handed out for applying: returns who waits for it, if it is `own`, and holds again what its
-    /// term proves dead.
+    /// An entry is handed out for applying: returns who waits for it, if it is `own`, and holds again what
+    /// its term proves dead.
     pub fn hand_out(&mut self, entry: &Entry, own: impl Fn(&RequestId) -> bool) -> Option<T> {
         let ticket = entry.request.filter(own).and_then(|request| self.resolve(request.number));
         if let Some((number, stamp)) = self.oldest_stamp()

@@ -131,8 +131,8 @@ enum Stop {
 }
 
 impl ClientReader {
-    /// Reads requests until the client's side ends, and sees to it that what is open gets its answers. Says why
-    /// it ended.
+    /// Reads requests until the client's side ends, and sees to it that what is open gets its answers. Says
+    /// why it ended.
     fn read_requests(&mut self, stream: TcpStream) -> String {
         let mut lines = LineReader::new(stream, self.listener.max_line_bytes);
         let stop = self.read_until_stopped(&mut lines);

@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 
 /// Requests of one connection that may be open at once.
 const MAX_OPEN_REQUESTS: usize = 256;
-/// Bytes of answers that may wait to be sent before more requests are read. The answers to what was read before
-/// may come to more; values among them are shared with the store, and become bytes only when they are sent.
+/// Bytes of answers that may wait to be sent before more requests are read. The answers to what was read
+/// before may come to more; values among them are shared with the store, and become bytes only when they are
+/// sent.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Answers that go out in one write, about.
 const WRITE_BYTES: usize = 256 * 1024;

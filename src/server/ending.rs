@@ -41,7 +41,8 @@ impl Endings {
         let _ = self.reports.try_send(ending);
     }
 
-    /// Starts a thread that must never end: that it does, by returning a fault or by a panic, ends the process.
+    /// Starts a thread that must never end: that it does, by returning a fault or by a panic, ends the
+    /// process.
     pub fn spawn_vital(&self, name: &str, body: impl FnOnce() -> String + Send + 'static) {
         let endings = self.clone();
         let label = name.to_owned();

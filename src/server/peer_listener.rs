@@ -21,7 +21,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Connections that may be open at once, greeted or not: each peer has one, and a few may be on their way out.
+/// Connections that may be open at once, greeted or not: each peer has one, and a few may be on their way
+/// out.
 const MAX_CONNECTIONS: usize = 64;
 
 /// What every reader knows.

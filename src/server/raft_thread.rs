@@ -1,6 +1,6 @@
 //! The raft thread: the one owner of [`Node`]. It takes what waits in its inbox, in this order and with a
-//! share each: peers, the KV thread, clients; so a flood of clients delays no heartbeat and no apply. It blocks
-//! on nothing but its inbox and its disk.
+//! share each: peers, the KV thread, clients; so a flood of clients delays no heartbeat and no apply. It
+//! blocks on nothing but its inbox and its disk.
 
 use super::connection::no_outcome;
 use super::kv_thread::Polled;

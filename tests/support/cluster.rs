@@ -63,8 +63,8 @@ impl Plan {
     }
 }
 
-/// A folder of a test's own, on the disk of the build's folder (a temporary one may be in memory, where a sync
-/// means nothing).
+/// A folder of a test's own, on the disk of the build's folder (a temporary one may be in memory, where a
+/// sync means nothing).
 pub fn scratch_folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }

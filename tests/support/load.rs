@@ -1,8 +1,9 @@
 //! Writers at work while something happens to the cluster, and the check that each promise was kept, once.
 //!
-//! Each writer does two things in turn: it sets a key that nobody else ever sets, and it moves a counter of its
-//! own on by a `cas` from the last number to the next. A write that is lost is missing; one that is applied
-//! twice makes a `cas` find another number than it expects; and no two promises may name the same index.
+//! Each writer does two things in turn: it sets a key that nobody else ever sets, and it moves a counter of
+//! its own on by a `cas` from the last number to the next. A write that is lost is missing; one that is
+//! applied twice makes a `cas` find another number than it expects; and no two promises may name the same
+//! index.
 
 use super::client::Writer;
 use super::cluster::Cluster;

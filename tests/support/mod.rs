@@ -1,4 +1,5 @@
-//! What the tests with real processes share: clusters of servers in folders of their own, clients, and waiting.
+//! What the tests with real processes share: clusters of servers in folders of their own, clients, and
+//! waiting.
 //!
 //! ```text
 //!   Cluster   nodes as processes, started, killed, paused; ended in any case; what their statuses say is
