@@ -290,7 +290,7 @@ fn damaged_or_missing_files_are_refused_with_file_and_line_and_left_as_they_are(
     let said = refusal_after(&|| fs::write(identity, flipped(identity_bytes, 1)).expect("a damaged file"));
     assert_says(&said, &["identity.json, line 1: damaged"]);
     let said = refusal_after(&|| fs::remove_file(log).expect("it was there"));
-    assert_says(&said, &["log-000001-from-0.jsonl: this file is missing, because"]);
+    assert_says(&said, &["log-000001-from-…: this file is missing, because identity.json says"]);
     let said = refusal_after(&|| fs::remove_file(identity).expect("it was there"));
     assert_says(&said, &["identity.json: this file is missing, because log-000001-from-0.jsonl is there"]);
     // With everything back as it was, it starts.
