@@ -1,7 +1,7 @@
 //! raftkv: a Raft-replicated key-value store that a person can read.
 //!
-//! One sentence: **a pure `RaftState` turns inputs into outputs; one thread saves, sends and publishes them; the
-//! KV thread polls what is committed, applies it, and answers.**
+//! One sentence: **a pure `RaftState` turns inputs into outputs; one thread saves, sends and publishes them;
+//! the KV thread polls what is committed, applies it, and answers.**
 //!
 //! ```text
 //!   clients                                                              peers

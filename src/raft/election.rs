@@ -67,8 +67,8 @@ impl RaftState {
         if pre_vote { self.term.next() } else { self.term }
     }
 
-    /// Receiver's side of figure 2's RequestVote RPC. The answer carries this node's term, also to a pre-vote:
-    /// a candidate that is behind learns it there (FAULTS row 9).
+    /// Receiver's side of figure 2's RequestVote RPC. The answer carries this node's term, also to a
+    /// pre-vote: a candidate that is behind learns it there (FAULTS row 9).
     pub(super) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, output: &mut Output) {
         let RequestVote { campaign_term, pre_vote, .. } = request;
         let refusal = self.vote_refusal(from, &request);
@@ -106,8 +106,8 @@ impl RaftState {
         if let Some(other) = self.voted_for.filter(|voted_for| !request.pre_vote && *voted_for != candidate) {
             return Some(VoteRefusal::AlreadyVoted { candidate: other });
         }
-        // "and candidate's log is at least as up-to-date as receiver's log" (5.4.1): the election restriction,
-        // on which Leader Completeness rests.
+        // "and candidate's log is at least as up-to-date as receiver's log" (5.4.1): the election
+        // restriction, on which Leader Completeness rests.
         let (theirs, ours) = (request.last, self.log.last());
         (theirs < ours).then_some(VoteRefusal::LogBehind { theirs, ours })
     }

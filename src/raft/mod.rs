@@ -1,5 +1,5 @@
-//! The consensus core: Raft as the paper has it ("In Search of an Understandable Consensus Algorithm", extended
-//! version), with pre-vote, check-quorum and ReadIndex from Ongaro's thesis.
+//! The consensus core: Raft as the paper has it ("In Search of an Understandable Consensus Algorithm",
+//! extended version), with pre-vote, check-quorum and ReadIndex from Ongaro's thesis.
 //!
 //! ```text
 //!                    +--------------------------------------------+
@@ -20,7 +20,7 @@
 //!
 //! | file | the paper's place |
 //! |---|---|
-//! | `state.rs` | figure 2 "State", "Rules for Servers / All Servers"; the terms of 5.1; the three `become_*` |
+//! | `state.rs` | figure 2 "State", "Rules for Servers / All Servers"; terms of 5.1; the three `become_*` |
 //! | `election.rs` | 5.2, 5.4.1, figure 2 "RequestVote RPC"; thesis 9.6 (pre-vote), 6.2 (check-quorum) |
 //! | `append.rs` | 5.3, figure 2 "AppendEntries RPC", the receiver |
 //! | `replication.rs`, `progress.rs` | 5.3, 5.4.2, figure 2 "Leaders", the sender and the commit rule |

@@ -1,7 +1,8 @@
 //! The core's only chance: election timeouts, drawn from a seed that is given at construction, so that the
 //! same inputs always lead to the same outputs.
 
-/// A small generator (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+/// A small generator (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
+/// 2014).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Random(u64);
 

@@ -79,8 +79,8 @@ impl RaftState {
             return;
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
-        // All that was sent in this term followed a `prev` of this log, and a leader's log only grows. A forged
-        // `prev` beyond its end would otherwise carry `next_index` there too.
+        // All that was sent in this term followed a `prev` of this log, and a leader's log only grows. A
+        // forged `prev` beyond its end would otherwise carry `next_index` there too.
         let was_sent = number <= progress.last_number
             && read_round.number <= progress.round_sent
             && self.log.contains(prev);
@@ -113,9 +113,9 @@ impl RaftState {
         }
     }
 
-    /// "If there exists an N such that N > commitIndex, a majority of `matchIndex[i]` >= N, and `log[N].term` ==
-    /// currentTerm: set commitIndex = N" (figure 2). The term matters: an older leader's entry on a majority
-    /// can still be replaced (paper 5.4.2, figure 8; FAULTS row 12).
+    /// "If there exists an N such that N > commitIndex, a majority of `matchIndex[i]` >= N, and `log[N].term`
+    /// == currentTerm: set commitIndex = N" (figure 2). The term matters: an older leader's entry on a
+    /// majority can still be replaced (paper 5.4.2, figure 8; FAULTS row 12).
     fn advance_commit(&mut self, output: &mut Output) {
         let Role::Leader(leader) = &self.role else { return };
         let own = self.saved_index;

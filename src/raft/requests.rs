@@ -151,8 +151,8 @@ impl RaftState {
         }
     }
 
-    /// Begins one round of confirmation for all reads that arrived since the last. Not before an entry of this
-    /// term is committed: until then the leader may not know of everything that is (FAULTS row 25).
+    /// Begins one round of confirmation for all reads that arrived since the last. Not before an entry of
+    /// this term is committed: until then the leader may not know of everything that is (FAULTS row 25).
     pub(super) fn start_read_round(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         if self.commit_index >= leader.first_index {

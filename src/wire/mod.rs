@@ -1,4 +1,5 @@
-//! One JSON line a message: bounded reading of lines, what nodes say to each other in them, and what clients do.
+//! One JSON line a message: bounded reading of lines, what nodes say to each other in them, and what clients
+//! do.
 //!
 //! Everything that comes in here is from outside: it is limited while it is read, checked after it is parsed,
 //! and never makes the process panic. Nothing here owns a thread or a socket, decides anything of Raft, or

@@ -207,12 +207,7 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
         | Command::Copy(_)
         | Command::Hold(_)
         | Command::Release(_) => move_messages(cluster, command)?,
-        Command::Partition(ids) => {
-            let inside: Vec<NodeId> = ids.iter().map(|id| id.0).collect();
-            for outside in cluster.ids().into_iter().filter(|id| !inside.contains(id)) {
-                inside.iter().for_each(|id| cut(cluster, *id, outside));
-            }
-        }
+        Command::Partition(ids) => partition(cluster, &ids.iter().map(|id| id.0).collect::<Vec<NodeId>>()),
         Command::Cut { from, to, one_way: true } => cluster.network.cut(from.0, to.0),
         Command::Cut { from, to, one_way: false } => cut(cluster, from.0, to.0),
         Command::Heal => cluster.network.heal(),
@@ -231,6 +226,12 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
         Command::Status(_) | Command::Log(_) | Command::Disk(_) | Command::Network => show(cluster, command)?,
     }
     Ok(())
+}
+
+fn partition(cluster: &mut Cluster, inside: &[NodeId]) {
+    for outside in cluster.ids().into_iter().filter(|id| !inside.contains(id)) {
+        inside.iter().for_each(|id| cut(cluster, *id, outside));
+    }
 }
 
 fn run_fault(cluster: &mut Cluster, command: &Command) -> Outcome {

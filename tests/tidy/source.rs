@@ -140,7 +140,7 @@ pub fn functions(file: &File) -> Vec<Function> {
             .flat_map(|line| line.chars())
             .scan(0, bracket_depth)
             .find(|(letter, depth)| *depth == 0 && (*letter == ';' || *letter == '{'));
-        if !opens.is_some_and(|(letter, _)| letter == '{') || line.trim_end().ends_with('}') {
+        if opens.is_none_or(|(letter, _)| letter != '{') || line.trim_end().ends_with('}') {
             continue;
         }
         if let Some(length) = rest.skip(1).position(|line| line.trim_end() == closing) {
