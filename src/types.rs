@@ -1,5 +1,5 @@
-//! The words that every room speaks: who (`NodeId`, `Incarnation`), when (`Term`), where in the log (`Index`, `EntryId`),
-//! who asked (`RequestId`) and what is to be done (`Command`, `Entry`).
+//! The words that every room speaks: who (`NodeId`, `Incarnation`), when (`Term`), where in the log (`Index`,
+//! `EntryId`), who asked (`RequestId`) and what is to be done (`Command`, `Entry`).
 //!
 //! Nothing here decides anything. The types carry their invariants: an `Index` is never below -1, a
 //! `Command` is valid JSON text on one line, and an `EntryId` orders by term first, which makes the election
