@@ -18,7 +18,7 @@ impl Leader {
             first_index: last.next(),
             progress: state.peers().map(|id| (id, Progress::new(last))).collect(),
             heartbeat_ticks: 0,
-            uncommitted_bytes: size_bytes(state.log.after(state.commit_index)),
+            uncommitted_bytes: 0,
             forwarded: Default::default(),
             reads: ReadRounds::new(state.reads.ready),
         }
@@ -128,7 +128,9 @@ impl RaftState {
         if index <= self.commit_index || self.log.term_at(index) != Some(self.term) {
             return;
         }
-        let committed_bytes = committed_size(&self.log, self.commit_index, index);
+        // What other leaders left was never counted.
+        let counted_after = self.commit_index.max(leader.first_index.previous());
+        let committed_bytes = committed_size(&self.log, counted_after, index);
         self.commit_up_to(index, output);
         if let Role::Leader(leader) = &mut self.role {
             leader.uncommitted_bytes -= committed_bytes;

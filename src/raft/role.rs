@@ -58,7 +58,8 @@ pub(super) struct Leader {
     pub progress: BTreeMap<NodeId, Progress>,
     /// Ticks since the last heartbeat.
     pub heartbeat_ticks: u32,
-    /// Bytes of entries that are appended and not committed.
+    /// Bytes of entries of this term that are not committed. Not of those that were there before: after a
+    /// restart, which knows of no commit, that would be the whole log.
     pub uncommitted_bytes: usize,
     /// How far the proposals of each follower's clients are taken.
     pub forwarded: BTreeMap<NodeId, ForwardedFrom>,
