@@ -24,8 +24,8 @@ mod reads;
 mod writes;
 
 use crate::raft::{Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
-use crate::storage::{Disk, Incarnation, RememberedPeer, Storage, StorageError};
-use crate::types::{Command, Entry, Index, NodeId, RequestId, Term};
+use crate::storage::{Disk, RememberedPeer, Storage, StorageError};
+use crate::types::{Command, Entry, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::peer::Envelope;
 use reads::Reads;
 use writes::Writes;

@@ -1,11 +1,11 @@
-//! The words that every room speaks: who (`NodeId`), when (`Term`), where in the log (`Index`, `EntryId`),
-//! who asked (`RequestId`) and what is to be done (`Command`, `Entry`).
+//! The words that every room speaks: who (`NodeId`, `Incarnation`), when (`Term`), where in the log (`Index`,
+//! `EntryId`), who asked (`RequestId`) and what is to be done (`Command`, `Entry`).
 //!
 //! Nothing here decides anything. The types carry their invariants: an `Index` is never below -1, a
 //! `Command` is valid JSON text on one line, and an `EntryId` orders by term first, which makes the election
 //! restriction of the paper's section 5.4.1 a plain comparison.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +24,39 @@ impl fmt::Display for NodeId {
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A random number that a node's folder gets when it is made. Two folders never share one, so that a wiped
+/// node which comes back under its old id is noticed. Shown as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Incarnation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Incarnation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Incarnation, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match u64::from_str_radix(&text, 16) {
+            Ok(number) if Incarnation(number).to_string() == text => Ok(Incarnation(number)),
+            Ok(_) | Err(_) => Err(serde::de::Error::custom("an incarnation is 16 lowercase hex digits")),
+        }
     }
 }
 

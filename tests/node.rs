@@ -7,8 +7,8 @@ use raftkv::raft::message::{
     AppendEntries, AppendOutcome, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
 };
 use raftkv::raft::{Body, Configuration, Log, Message, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{Failure, Incarnation, MemoryDisk, Opening, Storage, StorageError};
-use raftkv::types::{Command, Entry, EntryId, Index, NodeId, Term};
+use raftkv::storage::{Failure, MemoryDisk, Opening, Storage, StorageError};
+use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use raftkv::wire::peer::Envelope;
 
 const ELECTION_TIMEOUT_TICKS: u32 = 20;

@@ -4,10 +4,9 @@
 
 use raftkv::raft::{HardState, Output};
 use raftkv::storage::{
-    FileDisk, Identity, Incarnation, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES, Storage,
-    StorageError,
+    FileDisk, Identity, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES, Storage, StorageError,
 };
-use raftkv::types::{Command, Entry, EntryId, Index, NodeId, Term};
+use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -34,8 +34,8 @@ use crate::config::{Config, ConfigError, NodeConfig};
 use crate::kv::KvStore;
 use crate::node::{Node, NodeSettings, NodeStatus};
 use crate::raft::{Configuration, Log, RaftState, Settings, Start};
-use crate::storage::{FileDisk, Incarnation, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
-use crate::types::NodeId;
+use crate::storage::{FileDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
+use crate::types::{Incarnation, NodeId};
 use crate::wire::peer::{Hello, PROTOCOL_VERSION};
 use client_listener::ClientListener;
 use crossbeam_channel::bounded;
@@ -225,7 +225,7 @@ fn start_threads(parts: Parts) -> Result<(), StartError> {
         from: node.id,
         to: node.id,
         boot,
-        incarnation: storage.identity().incarnation.0,
+        incarnation: storage.identity().incarnation,
         first_voters: storage.identity().voters.clone(),
     };
     let raft = start_state(&config, &clock, &hello, recovered)?;

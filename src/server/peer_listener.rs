@@ -7,7 +7,6 @@ use super::accept::accept_all;
 use super::ending::Endings;
 use super::peer_sender::{GREETING_TIMEOUT, SILENCE_TIMEOUT, check_incarnation, is_timeout, next_line};
 use super::raft_thread::{FromPeer, Inbox};
-use crate::storage::Incarnation;
 use crate::types::{NodeId, Term};
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
@@ -133,7 +132,7 @@ impl Shared {
                 own.from
             ));
         }
-        check_incarnation(&self.listener.inbox, peer, Incarnation(hello.incarnation))
+        check_incarnation(&self.listener.inbox, peer, hello.incarnation)
     }
 
     /// Reads until the connection breaks or is replaced; says why it ended.

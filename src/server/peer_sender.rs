@@ -4,8 +4,8 @@
 
 use super::raft_thread::{FromPeer, Inbox};
 use super::status::StatusBoard;
-use crate::storage::{Incarnation, RememberedPeer};
-use crate::types::NodeId;
+use crate::storage::RememberedPeer;
+use crate::types::{Incarnation, NodeId};
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
     Decoded, Ends, Envelope, Hello, PeerLine, Ping, decode, decode_greeting, max_peer_line_bytes,
@@ -98,7 +98,7 @@ impl PeerSender {
         let peer = self.hello.to;
         match answer {
             Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
-                check_incarnation(&self.inbox, peer, Incarnation(welcome.incarnation))?;
+                check_incarnation(&self.inbox, peer, welcome.incarnation)?;
             }
             Decoded::Line(PeerLine::Refused(refused)) => {
                 return Err(format!("it refused: {}", quote_external(refused.why)));

@@ -14,46 +14,12 @@ use super::disk::{Disk, write_whole};
 use super::error::{DiskFault, StorageError};
 use super::record::{read_checked_object, write_checked_object};
 use super::{FORMAT, Opening};
-use crate::types::NodeId;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::types::{Incarnation, NodeId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// The file's name.
 pub(super) const IDENTITY_FILE: &str = "identity.json";
-
-/// A random number that a node's folder gets when it is made. Two folders never share one, so that a wiped
-/// node which comes back under its old id is noticed. Shown as 16 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(pub u64);
-
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for Incarnation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Incarnation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Incarnation, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match u64::from_str_radix(&text, 16) {
-            Ok(number) if Incarnation(number).to_string() == text => Ok(Incarnation(number)),
-            Ok(_) | Err(_) => Err(serde::de::Error::custom("an incarnation is 16 lowercase hex digits")),
-        }
-    }
-}
 
 /// What this node knows of a peer's incarnation, asked with the one that the peer has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,11 +34,11 @@ mod tests;
 pub use disk::Disk;
 pub use error::{DiskFault, StorageError};
 pub use file_disk::FileDisk;
-pub use identity::{Identity, Incarnation, RememberedPeer};
+pub use identity::{Identity, RememberedPeer};
 pub use memory_disk::{Failure, MemoryDisk};
 
 use crate::raft::{HardState, Output};
-use crate::types::{Entry, EntryId, NodeId};
+use crate::types::{Entry, EntryId, Incarnation, NodeId};
 use identity::IDENTITY_FILE;
 use log_file::LogFile;
 use segment::SegmentName;

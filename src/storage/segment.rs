@@ -9,12 +9,12 @@
 //! that began it had to write anew. So one without an intact first batch is damaged. Numbers rise by one and
 //! a name is never used again.
 
+use super::FORMAT;
 use super::error::StorageError;
 use super::identity::Identity;
 use super::record::{Content, Flaw, read_record};
-use super::{FORMAT, Incarnation};
 use crate::raft::HardState;
-use crate::types::{EntryId, Index, NodeId};
+use crate::types::{EntryId, Incarnation, Index, NodeId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;

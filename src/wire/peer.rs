@@ -18,7 +18,7 @@
 use super::{check, escape_external, quote_external};
 use crate::config::{MAX_CLUSTER_NAME_BYTES, MAX_NODES};
 use crate::raft::message::Message;
-use crate::types::{NodeId, Term};
+use crate::types::{Incarnation, NodeId, Term};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,9 +67,8 @@ pub struct Hello {
     /// The sender's start counter.
     pub boot: u64,
     /// The random number that the sender drew when its data directory was made: another one under the same id
-    /// means a node that has lost its disk. Written as 16 hexadecimal digits.
-    #[serde(with = "hexadecimal")]
-    pub incarnation: u64,
+    /// means a node that has lost its disk.
+    pub incarnation: Incarnation,
     /// The voters of the cluster's first configuration, as the sender has them on disk; none when it joins a
     /// cluster and has not learnt them yet.
     pub first_voters: Vec<NodeId>,
@@ -83,8 +82,7 @@ pub struct Welcome {
     /// Its start counter.
     pub boot: u64,
     /// Its incarnation, as in [`Hello`].
-    #[serde(with = "hexadecimal")]
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
 }
 
 /// Why a [`Hello`] was not accepted.
@@ -265,24 +263,6 @@ fn check_hello(hello: &Hello) -> Result<(), Invalid> {
         return Err(Invalid(what));
     }
     voters.iter().try_for_each(|voter| check::node(*voter))
-}
-
-/// A 64-bit number as 16 hexadecimal digits: JSON readers that take numbers as floating point would change
-/// it.
-mod hexadecimal {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{number:016x}"))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = u64::from_str_radix(&text, 16).ok().filter(|_| digits);
-        number.ok_or_else(|| D::Error::custom("expected 16 hexadecimal digits"))
-    }
 }
 
 #[cfg(test)]

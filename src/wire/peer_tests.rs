@@ -104,7 +104,7 @@ fn hello() -> Hello {
         from: NodeId(1),
         to: NodeId(2),
         boot: 3,
-        incarnation: 0xab,
+        incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
     }
 }
@@ -156,7 +156,7 @@ fn every_message_comes_out_as_it_went_in() {
 #[test]
 fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
     let refused = Refused { why: "another cluster".to_owned() };
-    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: u64::MAX };
+    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: Incarnation(u64::MAX) };
     for line in [PeerLine::Hello(hello()), PeerLine::Welcome(welcome), PeerLine::Refused(refused)] {
         let text = encoded(&line);
         assert_eq!(decode_greeting(text.as_bytes()), Ok(Decoded::Line(line)));
@@ -272,7 +272,7 @@ fn hellos_are_checked() {
         let text = text.replace("00000000000000ab", wrong);
         assert!(decode_greeting(text.as_bytes()).is_err(), "{text}");
     }
-    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: 1 };
+    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: Incarnation(1) };
     assert!(decode_greeting(encoded(&PeerLine::Welcome(zero)).as_bytes()).is_err());
 }
 
