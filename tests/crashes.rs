@@ -196,6 +196,41 @@ fn a_leader_that_was_paused_serves_no_old_value_and_loses_nothing() {
 }
 
 #[test]
+fn a_connections_requests_keep_their_order_when_the_leader_changes_in_their_midst() {
+    const PAIRS: usize = 200;
+    let mut cluster = Cluster::start(3);
+    for round in 0..5 {
+        let (follower, leader) = cluster.follower_and_leader();
+        let mut line = cluster.connect(follower);
+        let mut writing = Line::of(line.stream().try_clone().expect("a second handle"));
+        let (middle_sent, middle) = std::sync::mpsc::channel();
+        let sender = std::thread::spawn(move || {
+            for number in 0..PAIRS {
+                writing.send(json!({ "op": "set", "key": "x", "value": [round, number] }));
+                writing.send(r#"{"op":"get","key":"x"}"#);
+                if number == PAIRS / 2 {
+                    middle_sent.send(()).expect("the test waits");
+                }
+            }
+            writing.end_sending();
+        });
+        // Without a leader they wait on this node, the one after the other. Nobody but they writes the key.
+        middle.recv().expect("half of them are sent");
+        cluster.kill(leader);
+        for number in 0..PAIRS {
+            let (set, get) = (line.answer(), line.answer());
+            if code(&set) == "ok" && code(&get) == "ok" {
+                assert_eq!(get["value"], json!([round, number]), "{set}, {get}");
+            }
+        }
+        assert_eq!(line.answers_to_the_end(), Vec::<Value>::new());
+        sender.join().expect("everything was sent");
+        cluster.restart(leader);
+        cluster.wait_for_agreement();
+    }
+}
+
+#[test]
 fn writes_go_on_while_one_node_after_the_other_is_paused() {
     let mut cluster = Cluster::start(3);
     let load = Load::start("pauses", 3, &cluster.addresses());
