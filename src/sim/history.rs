@@ -22,8 +22,14 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Written(Answer),
-    Got { value: Option<Arc<str>>, index: Index },
-    Scanned { page: Page, index: Index },
+    Got {
+        value: Option<Arc<str>>,
+        index: Index,
+    },
+    Scanned {
+        page: Page,
+        index: Index,
+    },
     Busy,
     Unavailable,
     Timeout,
@@ -49,7 +55,9 @@ impl Outcome {
                 Answer::Noop | Answer::StaleSeq { .. } | Answer::SessionExpired { .. } => None,
             },
             Outcome::Got { index, .. } | Outcome::Scanned { index, .. } => Some(*index),
-            Outcome::Busy | Outcome::Unavailable | Outcome::Timeout | Outcome::Lost | Outcome::NotSent => None,
+            Outcome::Busy | Outcome::Unavailable | Outcome::Timeout | Outcome::Lost | Outcome::NotSent => {
+                None
+            }
         }
     }
 }
@@ -86,13 +94,19 @@ impl History {
                 return Err(Violation::new("P9", what));
             }
             if ledger.hashes.get(offset).is_some_and(|hash| *hash != store.applied_hash()) {
-                return Err(Violation::new("P15", format!("the replay has another hash after {}", entry.id())));
+                return Err(Violation::new(
+                    "P15",
+                    format!("the replay has another hash after {}", entry.id()),
+                ));
             }
             self.check_at(by_index.get(&entry.index), Some((entry, &answer)), &model)?;
         }
         let last = ledger.committed.last().map_or(Index::NONE, |(entry, _)| entry.index);
         if let Some((index, operations)) = by_index.range(last.next()..).next() {
-            let what = format!("{} is answered at {index}, beyond the committed log's end {last}", self.show(operations[0]));
+            let what = format!(
+                "{} is answered at {index}, beyond the committed log's end {last}",
+                self.show(operations[0])
+            );
             return Err(Violation::new("P10", what));
         }
         (0..model.deduplicated).for_each(|_| sometimes.saw("retry deduplicated"));
@@ -117,7 +131,10 @@ impl History {
                 Some(index) => by_index.entry(index).or_default().push(number),
                 None if matches!(outcome, Outcome::Written(_)) => {
                     // No simulated client goes back in its numbers or is forgotten.
-                    return Err(Violation::new("P9", format!("an answer that cannot be: {}", self.show(number))));
+                    return Err(Violation::new(
+                        "P9",
+                        format!("an answer that cannot be: {}", self.show(number)),
+                    ));
                 }
                 None => {}
             }
@@ -126,7 +143,12 @@ impl History {
     }
 
     /// The answers at one index against what stands there and what is true there.
-    fn check_at(&self, numbers: Option<&Vec<usize>>, at: Option<(&Entry, &Answer)>, model: &Model) -> Checked {
+    fn check_at(
+        &self,
+        numbers: Option<&Vec<usize>>,
+        at: Option<(&Entry, &Answer)>,
+        model: &Model,
+    ) -> Checked {
         for number in numbers.into_iter().flatten() {
             let Some(Operation { op, ended: Some((_, outcome)), .. }) = self.operations.get(*number) else {
                 continue;
@@ -161,7 +183,8 @@ impl History {
             if matches!(operation.op, Op::Read { stale: true, .. }) {
                 continue;
             }
-            let Some((ended, index)) = operation.ended.as_ref().and_then(|(at, it)| Some((*at, it.index()?))) else {
+            let Some((ended, index)) = operation.ended.as_ref().and_then(|(at, it)| Some((*at, it.index()?)))
+            else {
                 continue;
             };
             moments.insert(operation.began, (number, index, false));
@@ -177,7 +200,8 @@ impl History {
             let is_read = self.operations.get(number).is_some_and(|it| matches!(it.op, Op::Read { .. }));
             if index < answered || (index == answered && !is_read) {
                 let (later, earlier) = (self.show(number), self.show(earlier));
-                let what = format!("answered earlier: {earlier}; begun later, yet before it in the log: {later}");
+                let what =
+                    format!("answered earlier: {earlier}; begun later, yet before it in the log: {later}");
                 return Err(Violation::new("P9", what));
             }
         }

@@ -53,7 +53,7 @@ impl Ledger {
         let Some(process) = &machine.process else { return Ok(()) };
         let raft = process.node.raft();
         self.one_leader_a_term(raft, sometimes)?;
-        self.entries_are_unique(raft, batch.new_from, sometimes)?;
+        self.entries_are_unique(raft, batch, sometimes)?;
         monotone(machine, batch)?;
         self.check_effects(machine, batch, sometimes)?;
         self.committed_entries_stay(machines, id, sometimes)?;
@@ -83,16 +83,21 @@ impl Ledger {
         Ok(())
     }
 
-    /// P2: see the head of this file.
-    fn entries_are_unique(&mut self, raft: &RaftState, new_from: usize, sometimes: &mut Sometimes) -> Checked {
-        let from = Index(i64::try_from(new_from).unwrap_or(i64::MAX)).previous();
-        let from = if new_from == 0 { Index::NONE } else { from };
+    /// P2: see the head of this file. A leader by its own vote alone appends in the same batch in which its term
+    /// begins. If that batch fails, term and entries may never have been, and come again with another content.
+    fn entries_are_unique(&mut self, raft: &RaftState, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
+        let from = Index(i64::try_from(batch.new_from).unwrap_or(i64::MAX)).previous();
+        let counts = |entry: &&Entry| batch.error.is_none() || entry.term <= batch.hard_state_before.term;
         let mut before = EntryId::new(raft.log().term_at(from).unwrap_or_default(), from);
-        for entry in raft.log().after(from) {
+        for entry in raft.log().after(from).iter().take_while(counts) {
             let (known, known_before) =
                 self.entries.entry(entry.id()).or_insert_with(|| (entry.clone(), before));
             if known != entry || *known_before != before {
-                let what = format!("{} has another {} than was seen before, or after {before}", raft.id(), entry.id());
+                let what = format!(
+                    "{} has another {} than was seen before, or after {before}",
+                    raft.id(),
+                    entry.id()
+                );
                 return Err(Violation::new("P2", what));
             }
             if let Some(request) = entry.request {
@@ -112,15 +117,23 @@ impl Ledger {
 
     /// P3 and P5: what is committed was on a quorum's disks at that moment, and no other entry ever takes its
     /// place. With it, at most once and in order: the requests of one start of a node.
-    fn committed_entries_stay(&mut self, machines: &Machines, id: NodeId, sometimes: &mut Sometimes) -> Checked {
-        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else { return Ok(()) };
+    fn committed_entries_stay(
+        &mut self,
+        machines: &Machines,
+        id: NodeId,
+        sometimes: &mut Sometimes,
+    ) -> Checked {
+        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
+            return Ok(());
+        };
         let raft = process.node.raft();
         let count = usize::try_from(raft.commit_index().0 - process.committed.0).unwrap_or(0);
         for entry in raft.log().after(process.committed).iter().take(count) {
             let offset = usize::try_from(entry.index.0).unwrap_or(usize::MAX);
             if let Some((known, _)) = self.committed.get(offset) {
                 if known != entry {
-                    let what = format!("{id} committed {}, but {} was committed there", entry.id(), known.id());
+                    let what =
+                        format!("{id} committed {}, but {} was committed there", entry.id(), known.id());
                     return Err(Violation::new("P5", what));
                 }
                 continue;
@@ -141,7 +154,8 @@ impl Ledger {
         }
         if let Some(request) = entry.request {
             if self.void.contains(&request) {
-                let what = format!("{request} was answered as never carried out, and {} is committed", entry.id());
+                let what =
+                    format!("{request} was answered as never carried out, and {} is committed", entry.id());
                 return Err(Violation::new("P10", what));
             }
             let RequestId { node, boot, number } = request;
@@ -159,7 +173,9 @@ impl Ledger {
     /// P3: whoever begins to lead has all that was committed in earlier terms, and whoever leads a later term
     /// than one in which something is committed has that.
     fn leaders_are_complete(&self, machines: &Machines, id: NodeId) -> Checked {
-        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else { return Ok(()) };
+        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
+            return Ok(());
+        };
         let raft = process.node.raft();
         let has_begun = raft.role() == RoleName::Leader && process.led_term != Some(raft.term());
         if has_begun {
@@ -258,7 +274,8 @@ impl Ledger {
             None => self.hashes.push(hash),
             Some(first) if *first == hash => {}
             Some(first) => {
-                let what = format!("{id} has {hash:016x} after {}, another node had {first:016x}", entry.id());
+                let what =
+                    format!("{id} has {hash:016x} after {}, another node had {first:016x}", entry.id());
                 return Err(Violation::new("P15", what));
             }
         }
@@ -296,7 +313,10 @@ fn monotone(machine: &Machine, batch: &Batch) -> Checked {
         return Err(Violation::new("P6", format!("{raft}: committed was {}", process.committed)));
     }
     let applied = process.store.last_applied();
-    if raft.last_applied() > applied || applied > raft.commit_index() || raft.commit_index() > raft.log().last().index {
+    if raft.last_applied() > applied
+        || applied > raft.commit_index()
+        || raft.commit_index() > raft.log().last().index
+    {
         return Err(Violation::new("P7", format!("{raft}: the store has applied {applied}")));
     }
     Ok(())

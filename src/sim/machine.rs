@@ -350,7 +350,8 @@ impl Process {
         self.node.take(event, recorder);
         let is_taken = recorder.effects.len() == effects_before;
         let request = (is_write && is_taken).then(|| {
-            let request = RequestId { node: self.node.raft().id(), boot: self.boot, number: self.writes_taken };
+            let request =
+                RequestId { node: self.node.raft().id(), boot: self.boot, number: self.writes_taken };
             self.writes_taken += 1;
             request
         });

@@ -32,7 +32,8 @@ pub(super) struct Model {
 impl Model {
     /// Carries an entry out.
     pub fn apply(&mut self, entry: &Entry) -> Answer {
-        let command: Command = serde_json::from_str(entry.command.text()).expect("a simulated client's command");
+        let command: Command =
+            serde_json::from_str(entry.command.text()).expect("a simulated client's command");
         let (Some(client), Some(seq)) = (command.client.clone(), command.seq) else {
             return self.operate(&command, entry.index);
         };

@@ -1,11 +1,11 @@
 //! What breaks: processes, machines, links. The plan says which kinds of trouble there are; when and whom it
 //! meets is drawn here.
 
+use super::Checked;
 use super::history::Outcome;
 use super::machine::Batch;
 use super::plan::FaultClass;
 use super::world::{Happening, World};
-use super::Checked;
 use crate::raft::RoleName;
 use crate::storage::Failure;
 use crate::types::NodeId;
@@ -122,7 +122,8 @@ impl World {
             }
             3 => {
                 let count = ids.len();
-                let beside = |one: usize, other: usize| (one + 1) % count == other || (other + 1) % count == one;
+                let beside =
+                    |one: usize, other: usize| (one + 1) % count == other || (other + 1) % count == one;
                 self.network.cut_only(|from, to| !beside(place(from), place(to)));
                 "ring"
             }
@@ -215,7 +216,9 @@ impl World {
             self.sometimes.saw("killed between effects");
         }
         let loses_power = self.chance.bool();
-        self.tell(|| format!("{id} is killed {when}{}", if loses_power { ", its machine loses power" } else { "" }));
+        self.tell(|| {
+            format!("{id} is killed {when}{}", if loses_power { ", its machine loses power" } else { "" })
+        });
         if loses_power {
             self.lose_power(id);
         } else {
@@ -237,13 +240,16 @@ impl World {
             1 => count - 1,
             _ => chance.usize(0..count),
         };
-        let keeping: Option<&mut dyn FnMut(usize) -> usize> = if loses_power { Some(&mut choose) } else { None };
+        let keeping: Option<&mut dyn FnMut(usize) -> usize> =
+            if loses_power { Some(&mut choose) } else { None };
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let Some(process) = machine.stop(keeping) else { return };
         // Every client that was connected to it hears that it is gone.
         let mut numbers: BTreeSet<u64> = process.waiting.into_keys().collect();
         let tickets = process.clients_inbox.iter().filter_map(|event| match event {
-            crate::node::Event::Write { ticket, .. } | crate::node::Event::Read { ticket } => Some(ticket.number),
+            crate::node::Event::Write { ticket, .. } | crate::node::Event::Read { ticket } => {
+                Some(ticket.number)
+            }
             _ => None,
         });
         numbers.extend(tickets);
@@ -252,7 +258,10 @@ impl World {
             numbers.extend(work.reads.iter().map(|ticket| ticket.number));
         }
         for number in numbers {
-            self.after(self.plan.rates.think_max_ms / 10 + 5, Happening::Answer { number, outcome: Outcome::Lost });
+            self.after(
+                self.plan.rates.think_max_ms / 10 + 5,
+                Happening::Answer { number, outcome: Outcome::Lost },
+            );
         }
     }
 

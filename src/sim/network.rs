@@ -113,7 +113,8 @@ impl Network {
 
     /// All connections of a node break.
     pub fn reconnect_all(&mut self, id: NodeId) {
-        let peers: BTreeSet<NodeId> = self.links.keys().map(|(from, _)| *from).filter(|from| *from != id).collect();
+        let peers: BTreeSet<NodeId> =
+            self.links.keys().map(|(from, _)| *from).filter(|from| *from != id).collect();
         for peer in peers {
             self.reconnect(id, peer);
         }

@@ -157,7 +157,8 @@ impl Plan {
         }
         if let Some(faults) = &self.overrides.faults {
             let words: Vec<String> = faults.iter().map(FaultClass::to_string).collect();
-            command += &format!(" --faults {}", if words.is_empty() { "none".to_owned() } else { words.join(",") });
+            command +=
+                &format!(" --faults {}", if words.is_empty() { "none".to_owned() } else { words.join(",") });
         }
         if let Some(run_ms) = self.overrides.run_ms {
             command += &format!(" --run-ms {run_ms}");

@@ -91,7 +91,8 @@ impl World {
             }
         }
         let is_enough = |world: &World| {
-            let mut probes = world.clients[first..].chunks(3).map(|one| one.iter().all(|probe| probe.is_done));
+            let mut probes =
+                world.clients[first..].chunks(3).map(|one| one.iter().all(|probe| probe.is_done));
             if all_must_serve { probes.all(|done| done) } else { probes.any(|done| done) }
         };
         let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;

@@ -259,7 +259,29 @@ impl World {
         let Some(batch) = self.machines.get_mut(&id).and_then(Machine::run_batch) else { return Ok(()) };
         self.write_notes(id, &batch);
         self.ledger.check_batch(&mut self.machines, id, &batch, &mut self.sometimes)?;
+        self.waiting_is_bounded(id, &batch)?;
         self.carry_out_batch(id, life, batch)
+    }
+
+    /// P12: whoever a node has neither answered nor handed to its application counts.
+    fn waiting_is_bounded(&mut self, id: NodeId, batch: &Batch) -> Checked {
+        let gone = |effect: &Effect| match effect {
+            Effect::Send(_) => 0,
+            Effect::Work(work) => {
+                work.reads.len() + work.entries.iter().filter(|(_, ticket)| ticket.is_some()).count()
+            }
+            Effect::Reject(..) => 1,
+        };
+        let gone: usize = batch.before_save.iter().chain(&batch.after_save).map(gone).sum();
+        let waiting = self.process(id).map_or(0, |process| process.waiting.len().saturating_sub(gone));
+        let limit = self.plan.node_settings().max_waiting;
+        if waiting > limit {
+            return Err(Violation::new(
+                "P12",
+                format!("{waiting} requests wait in {id}, the limit is {limit}"),
+            ));
+        }
+        Ok(())
     }
 
     fn carry_out_batch(&mut self, id: NodeId, life: u64, mut batch: Batch) -> Checked {
@@ -326,11 +348,6 @@ impl World {
                 }
             }
         }
-        let limit = self.plan.node_settings().max_waiting;
-        let waiting = self.process(id).map_or(0, |process| process.waiting.len());
-        if waiting > limit {
-            return Err(Violation::new("P12", format!("{waiting} requests wait in {id}, the limit is {limit}")));
-        }
         Ok(())
     }
 
@@ -395,7 +412,8 @@ impl World {
     /// The application has got work and takes its time.
     fn take_work(&mut self, id: NodeId, work: Work<Ticket>) {
         let slow = !self.is_calm && self.plan.has(FaultClass::SlowApplication);
-        let delay_ms = if slow { self.chance.u64(0..=self.plan.rates.apply_max_ms) } else { self.chance.u64(0..=1) };
+        let delay_ms =
+            if slow { self.chance.u64(0..=self.plan.rates.apply_max_ms) } else { self.chance.u64(0..=1) };
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let life = machine.life;
         let Some(process) = &mut machine.process else { return };
@@ -453,7 +471,9 @@ impl World {
         for noted in &batch.notes {
             let what = match &noted.note {
                 Note::VoteRefused { pre_vote: true, .. } => Some("pre-vote refused"),
-                Note::VoteRefused { why: VoteRefusal::LogBehind { .. }, .. } => Some("vote refused: log behind"),
+                Note::VoteRefused { why: VoteRefusal::LogBehind { .. }, .. } => {
+                    Some("vote refused: log behind")
+                }
                 Note::VoteRefused { why: VoteRefusal::AlreadyVoted { .. }, .. } => {
                     Some("vote refused: already voted")
                 }
@@ -568,7 +588,8 @@ impl World {
                 if !outcome.is_void() && !matches!(outcome, Outcome::Timeout | Outcome::Lost) {
                     *ended = Some((self.event, outcome));
                 }
-                let most = if client.behaviour == Behaviour::Probe { 100 } else { self.plan.rates.think_max_ms };
+                let most =
+                    if client.behaviour == Behaviour::Probe { 100 } else { self.plan.rates.think_max_ms };
                 let think_ms = self.chance.u64(1..=most);
                 self.after(think_ms, Happening::Turn { client: client_number });
             }
