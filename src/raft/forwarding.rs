@@ -4,12 +4,13 @@
 //! A follower numbers its proposals without gaps, per (node, boot, term). It keeps each until the leader says
 //! that it was taken, and sends again from the oldest when nothing was heard for a while. The leader of
 //! exactly that term takes number n only after n - 1 and never twice. So a line that is lost, repeated or
-//! late neither loses, doubles nor reorders a proposal. The leader's table is volatile, which is enough: a
+//! late neither loses, doubles nor reorders a proposal. What the leader refused it says in each answer until it
+//! knows that it was heard, since an answer may be lost like any other line. The leader's table is volatile, which is enough: a
 //! node that restarts never leads that term again.
 
 use super::message::Proposal;
 use crate::types::RequestId;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A node's proposals under way to the leader of the current term. A new term begins with a new one; a change
 /// of role within the term does not.
@@ -72,6 +73,11 @@ impl Forwarding {
         taken.into_iter().map(|proposal| proposal.request).collect()
     }
 
+    /// The leader's word on everything below this number was heard.
+    pub fn heard(&self) -> u64 {
+        self.first_number
+    }
+
     /// Time passes. When nothing was taken for `resend_ticks`, everything is sent again, under its number.
     pub fn tick(&mut self, resend_ticks: u32) {
         if self.waiting.is_empty() {
@@ -93,23 +99,33 @@ pub(super) struct ForwardedFrom {
     pub boot: u64,
     /// The next number to take.
     pub next_number: u64,
+    /// What was refused, by number, until the follower has heard of it. No more than what a follower may have
+    /// under way.
+    pub refused: BTreeMap<u64, RequestId>,
 }
 
 impl ForwardedFrom {
-    /// Of `proposals`, numbered from `first_number`, those that are to be taken now, in order: none that was
-    /// taken before, nothing after a gap, nothing of an earlier start of that node.
-    pub fn take(&mut self, boot: u64, first_number: u64, proposals: Vec<Proposal>) -> Vec<Proposal> {
+    /// That start of the follower has heard what became of everything below `number`.
+    pub fn heard(&mut self, boot: u64, number: u64) {
+        if boot == self.boot {
+            self.refused = self.refused.split_off(&number);
+        }
+    }
+
+    /// Of `proposals`, numbered from `first_number`, those that are to be dealt with now, in order and with
+    /// their numbers: none that was before, nothing after a gap, nothing of an earlier start of that node.
+    pub fn take(&mut self, boot: u64, first_number: u64, proposals: Vec<Proposal>) -> Vec<(u64, Proposal)> {
         if boot < self.boot {
             return Vec::new();
         }
         if boot > self.boot {
-            *self = ForwardedFrom { boot, next_number: 0 };
+            *self = ForwardedFrom { boot, ..ForwardedFrom::default() };
         }
         if first_number > self.next_number {
             return Vec::new();
         }
         let seen = usize::try_from(self.next_number - first_number).unwrap_or(usize::MAX);
-        let fresh: Vec<Proposal> = proposals.into_iter().skip(seen).collect();
+        let fresh: Vec<(u64, Proposal)> = (first_number..).zip(proposals).skip(seen).collect();
         self.next_number += fresh.len() as u64;
         fresh
     }
@@ -137,14 +153,16 @@ mod tests {
     #[test]
     fn the_leader_takes_each_number_once_and_in_order() {
         let mut table = ForwardedFrom::default();
+        let taken =
+            |taken: Vec<(u64, Proposal)>| taken.into_iter().map(|(number, _)| number).collect::<Vec<_>>();
         let batch = |from: u64, to: u64| (from..to).map(proposal).collect::<Vec<_>>();
-        assert_eq!(numbers(&table.take(1, 0, batch(0, 3))), [0, 1, 2]);
-        assert_eq!(numbers(&table.take(1, 0, batch(0, 3))), Vec::<u64>::new(), "repeated");
-        assert_eq!(numbers(&table.take(1, 4, batch(4, 6))), Vec::<u64>::new(), "3 is missing");
-        assert_eq!(numbers(&table.take(1, 2, batch(2, 5))), [3, 4], "overlaps");
-        assert_eq!(numbers(&table.take(2, 0, batch(0, 1))), [0], "the node started again");
-        assert_eq!(numbers(&table.take(1, 5, batch(5, 6))), Vec::<u64>::new(), "a line of its earlier start");
-        assert_eq!(table, ForwardedFrom { boot: 2, next_number: 1 });
+        assert_eq!(taken(table.take(1, 0, batch(0, 3))), [0, 1, 2]);
+        assert_eq!(taken(table.take(1, 0, batch(0, 3))), Vec::<u64>::new(), "repeated");
+        assert_eq!(taken(table.take(1, 4, batch(4, 6))), Vec::<u64>::new(), "3 is missing");
+        assert_eq!(taken(table.take(1, 2, batch(2, 5))), [3, 4], "overlaps");
+        assert_eq!(taken(table.take(2, 0, batch(0, 1))), [0], "the node started again");
+        assert_eq!(taken(table.take(1, 5, batch(5, 6))), Vec::<u64>::new(), "a line of its earlier start");
+        assert_eq!(table, ForwardedFrom { boot: 2, next_number: 1, ..ForwardedFrom::default() });
     }
 
     #[test]

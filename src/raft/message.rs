@@ -158,6 +158,9 @@ pub struct ForwardProposals {
     pub boot: u64,
     /// The number of the first of these proposals; the others follow without a gap. From 0 in each term.
     pub first_number: u64,
+    /// The leader's word on everything below this number was heard.
+    #[serde(default)]
+    pub heard: u64,
     /// The proposals.
     pub proposals: Vec<Proposal>,
 }
@@ -171,7 +174,7 @@ pub struct ForwardProposalsResponse {
     pub request_term: Term,
     /// The next number that the leader will take: everything below is appended or refused.
     pub next_number: u64,
-    /// Refused because the leader is at its limit; certainly not appended.
+    /// Refused because the leader is at its limit, and not yet known to be heard; certainly not appended.
     pub refused: Vec<RequestId>,
 }
 

@@ -68,7 +68,8 @@ impl RaftState {
         let max_append_bytes = self.settings.max_append_bytes;
         let Role::Follower(Follower { leader: Some(leader), .. }) = self.role else { return };
         while let Some((first_number, proposals)) = self.forwarding.next_batch(max_append_bytes) {
-            let body = Body::ForwardProposals(ForwardProposals { boot: self.boot, first_number, proposals });
+            let (boot, heard) = (self.boot, self.forwarding.heard());
+            let body = Body::ForwardProposals(ForwardProposals { boot, first_number, heard, proposals });
             output.after_save.push(self.message(leader, body));
         }
     }
@@ -87,14 +88,19 @@ impl RaftState {
             return;
         }
         let table = leader.forwarded.entry(from).or_insert(ForwardedFrom::default());
+        table.heard(request.boot, request.heard);
         let taken = table.take(request.boot, request.first_number, request.proposals);
-        let ForwardedFrom { boot, next_number } = *table;
         let mut refused = Vec::new();
-        for Proposal { request, command } in taken {
+        for (number, Proposal { request, command }) in taken {
             if !self.append_proposal(request, command, output) {
-                refused.push(request);
+                refused.push((number, request));
             }
         }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let table = leader.forwarded.entry(from).or_insert(ForwardedFrom::default());
+        table.refused.extend(refused);
+        let ForwardedFrom { boot, next_number, .. } = *table;
+        let refused = table.refused.values().copied().collect();
         let response = ForwardProposalsResponse { boot, request_term: term, next_number, refused };
         output.after_save.push(self.message(from, Body::ForwardProposalsResponse(response)));
     }

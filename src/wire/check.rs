@@ -127,6 +127,7 @@ fn append_entries_response(term: Term, answer: &AppendEntriesResponse) -> Checke
 fn forward_proposals(message: &Message, forward: &ForwardProposals) -> Checked {
     number("boot", forward.boot)?;
     number("first number", forward.first_number)?;
+    number("heard", forward.heard)?;
     for proposal in &forward.proposals {
         request(proposal.request)?;
         command(&proposal.command)?;

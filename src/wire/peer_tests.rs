@@ -61,7 +61,7 @@ fn vote_response(pre_vote: bool, campaign_term: u64) -> Body {
 
 fn forward() -> ForwardProposals {
     let proposal = |number| Proposal { request: request(number), command: entry(0, 1).command };
-    ForwardProposals { boot: 3, first_number: 0, proposals: vec![proposal(4), proposal(5)] }
+    ForwardProposals { boot: 3, first_number: 0, heard: 0, proposals: vec![proposal(4), proposal(5)] }
 }
 
 fn forward_response(node: u16) -> Body {

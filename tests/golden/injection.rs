@@ -163,5 +163,5 @@ fn forward_proposals(from: NodeId, fields: &mut Fields) -> Outcome<Body> {
             .expect("plain JSON"),
     };
     let proposals = (first_number..first_number + count).map(proposal).collect();
-    Ok(Body::ForwardProposals(ForwardProposals { boot, first_number, proposals }))
+    Ok(Body::ForwardProposals(ForwardProposals { boot, first_number, heard: first_number, proposals }))
 }

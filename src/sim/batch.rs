@@ -1,0 +1,65 @@
+//! Many seeds on several threads: each run is a world of its own, so threads share nothing but the count.
+
+use super::{Detail, Overrides, Plan, Sometimes, Violation, run};
+use std::ops::RangeInclusive;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What came of a batch of seeds.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// How many runs there were.
+    pub runs: u64,
+    /// How much time passed in them, in milliseconds.
+    pub simulated_ms: u64,
+    /// How many events there were in them.
+    pub events: u64,
+    /// What happened how often.
+    pub sometimes: Sometimes,
+    /// The plans that failed, in the order of their seeds, and how.
+    pub failures: Vec<(Plan, Violation)>,
+}
+
+impl Totals {
+    fn add(&mut self, plan: Plan, run: super::Run) {
+        self.runs += 1;
+        self.simulated_ms += run.simulated_ms;
+        self.events += run.events;
+        self.sometimes.add(&run.sometimes);
+        self.failures.extend(run.violation.map(|violation| (plan, violation)));
+    }
+}
+
+/// Runs these seeds. `progress` is told of each run that ended, and says whether to go on.
+pub fn run_seeds(
+    seeds: RangeInclusive<u64>,
+    overrides: &Overrides,
+    threads: usize,
+    progress: &(dyn Fn(&Totals) -> bool + Sync),
+) -> Totals {
+    let totals = Mutex::new(Totals::default());
+    let next = AtomicU64::new(*seeds.start());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if !seeds.contains(&seed) {
+                        return;
+                    }
+                    let plan = Plan::with(seed, overrides);
+                    let run = run(&plan, Detail::Nothing);
+                    let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                    totals.add(plan, run);
+                    if !progress(&totals) {
+                        next.store(seeds.end().saturating_add(1), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let mut totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.failures.sort_by_key(|(plan, _)| plan.seed);
+    totals
+}

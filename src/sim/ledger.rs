@@ -1,0 +1,365 @@
+//! What must hold after every event, of all nodes and for all time. A node's own invariants are asserted in the
+//! core; here is what takes the whole cluster, its disks and its past to know.
+//!
+//! Each check costs what has changed, not what there is: a log's prefix is judged once. Log Matching (P2) is
+//! asked in a stronger form that makes this possible: an `EntryId` has, for all time and on all nodes, one
+//! content and one predecessor. Two logs with the same id are then equal up to there, by induction.
+
+use super::machine::{Batch, Effect, Machine};
+use super::sometimes::Sometimes;
+use super::{Checked, Violation};
+use crate::node::Rejection;
+use crate::raft::message::{AppendOutcome, RequestVote, RequestVoteResponse};
+use crate::raft::{Body, HardState, Message, RaftState, RoleName};
+use crate::types::{Entry, EntryId, Index, NodeId, RequestId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a single batch may send beside what answers its events: a bound on memory (P12).
+const MAX_EXTRA_SENDS: usize = 200;
+
+/// All that was ever true.
+#[derive(Default)]
+pub(super) struct Ledger {
+    leaders: BTreeMap<Term, NodeId>,
+    /// Every entry that ever stood in any log, with its predecessor.
+    entries: BTreeMap<EntryId, (Entry, EntryId)>,
+    /// Where each request was seen first.
+    proposed: BTreeMap<RequestId, EntryId>,
+    /// The committed log, each entry with the term of the node that first knew.
+    pub committed: Vec<(Entry, Term)>,
+    /// The last request of each start of a node in the committed log.
+    newest_requests: BTreeMap<(NodeId, u64), u64>,
+    committed_requests: BTreeSet<RequestId>,
+    /// Of whom a client was told that nothing was done, nor ever will be.
+    void: BTreeSet<RequestId>,
+    /// The state's hash after each index.
+    pub hashes: Vec<u64>,
+    /// The highest number that was forwarded, by sender, boot and term.
+    forwarded: BTreeMap<(NodeId, u64, Term), u64>,
+}
+
+type Machines = BTreeMap<NodeId, Machine>;
+
+impl Ledger {
+    /// After a batch of node `id`.
+    pub fn check_batch(
+        &mut self,
+        machines: &mut Machines,
+        id: NodeId,
+        batch: &Batch,
+        sometimes: &mut Sometimes,
+    ) -> Checked {
+        let Some(machine) = machines.get(&id) else { return Ok(()) };
+        let Some(process) = &machine.process else { return Ok(()) };
+        let raft = process.node.raft();
+        self.one_leader_a_term(raft, sometimes)?;
+        self.entries_are_unique(raft, batch, sometimes)?;
+        monotone(machine, batch)?;
+        self.check_effects(machine, batch, sometimes)?;
+        self.committed_entries_stay(machines, id, sometimes)?;
+        self.leaders_are_complete(machines, id)?;
+        if let Some(process) = machines.get_mut(&id).and_then(|machine| machine.process.as_mut()) {
+            let raft = process.node.raft();
+            process.committed = raft.commit_index();
+            process.led_term = (raft.role() == RoleName::Leader).then_some(raft.term());
+        }
+        Ok(())
+    }
+
+    /// P1, over all time.
+    fn one_leader_a_term(&mut self, raft: &RaftState, sometimes: &mut Sometimes) -> Checked {
+        if raft.role() != RoleName::Leader {
+            return Ok(());
+        }
+        let newest = self.leaders.last_key_value().map(|(term, leader)| (*term, *leader));
+        if newest.is_some_and(|(term, leader)| term < raft.term() && leader != raft.id()) {
+            sometimes.saw("leader changed");
+        }
+        let first = *self.leaders.entry(raft.term()).or_insert(raft.id());
+        if first != raft.id() {
+            let what = format!("two leaders in term {}: {first} and {}", raft.term(), raft.id());
+            return Err(Violation::new("P1", what));
+        }
+        Ok(())
+    }
+
+    /// P2: see the head of this file. A leader by its own vote alone appends in the same batch in which its term
+    /// begins. If that batch fails, term and entries may never have been, and come again with another content.
+    fn entries_are_unique(&mut self, raft: &RaftState, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
+        let from = Index(i64::try_from(batch.new_from).unwrap_or(i64::MAX)).previous();
+        let counts = |entry: &&Entry| batch.error.is_none() || entry.term <= batch.hard_state_before.term;
+        let mut before = EntryId::new(raft.log().term_at(from).unwrap_or_default(), from);
+        for entry in raft.log().after(from).iter().take_while(counts) {
+            let (known, known_before) =
+                self.entries.entry(entry.id()).or_insert_with(|| (entry.clone(), before));
+            if known != entry || *known_before != before {
+                let what = format!(
+                    "{} has another {} than was seen before, or after {before}",
+                    raft.id(),
+                    entry.id()
+                );
+                return Err(Violation::new("P2", what));
+            }
+            if let Some(request) = entry.request {
+                let first = *self.proposed.entry(request).or_insert(entry.id());
+                if first != entry.id() && first.term == entry.term {
+                    let what = format!("{request} stands at {first} and at {}", entry.id());
+                    return Err(Violation::new("P9", what));
+                }
+                if first != entry.id() {
+                    sometimes.saw("proposal proposed again in a newer term");
+                }
+            }
+            before = entry.id();
+        }
+        Ok(())
+    }
+
+    /// P3 and P5: what is committed was on a quorum's disks at that moment, and no other entry ever takes its
+    /// place. With it, at most once and in order: the requests of one start of a node.
+    fn committed_entries_stay(
+        &mut self,
+        machines: &Machines,
+        id: NodeId,
+        sometimes: &mut Sometimes,
+    ) -> Checked {
+        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
+            return Ok(());
+        };
+        let raft = process.node.raft();
+        let count = usize::try_from(raft.commit_index().0 - process.committed.0).unwrap_or(0);
+        for entry in raft.log().after(process.committed).iter().take(count) {
+            let offset = usize::try_from(entry.index.0).unwrap_or(usize::MAX);
+            if let Some((known, _)) = self.committed.get(offset) {
+                if known != entry {
+                    let what =
+                        format!("{id} committed {}, but {} was committed there", entry.id(), known.id());
+                    return Err(Violation::new("P5", what));
+                }
+                continue;
+            }
+            let copies: Vec<NodeId> = holders(machines, entry.id());
+            if 2 * copies.len() <= machines.len() {
+                let what = format!("{id} committed {}, which only {copies:?} have on disk", entry.id());
+                return Err(Violation::new("P5", what));
+            }
+            self.commit(entry, raft.term(), sometimes)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, entry: &Entry, term: Term, sometimes: &mut Sometimes) -> Checked {
+        if entry.term < term {
+            sometimes.saw("old-term entry committed by a newer leader");
+        }
+        if let Some(request) = entry.request {
+            if self.void.contains(&request) {
+                let what =
+                    format!("{request} was answered as never carried out, and {} is committed", entry.id());
+                return Err(Violation::new("P10", what));
+            }
+            let RequestId { node, boot, number } = request;
+            let newest = self.newest_requests.insert((node, boot), number);
+            if newest.is_some_and(|newest| newest >= number) {
+                let what = format!("{request} is committed at {} after number {newest:?}", entry.id());
+                return Err(Violation::new("P9", what));
+            }
+            self.committed_requests.insert(request);
+        }
+        self.committed.push((entry.clone(), term));
+        Ok(())
+    }
+
+    /// P3: whoever begins to lead has all that was committed in earlier terms, and whoever leads a later term
+    /// than one in which something is committed has that.
+    fn leaders_are_complete(&self, machines: &Machines, id: NodeId) -> Checked {
+        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
+            return Ok(());
+        };
+        let raft = process.node.raft();
+        let has_begun = raft.role() == RoleName::Leader && process.led_term != Some(raft.term());
+        if has_begun {
+            lacks_nothing(raft, &self.committed)?;
+        }
+        if raft.commit_index() > process.committed {
+            let from = usize::try_from(process.committed.0 + 1).unwrap_or(0).min(self.committed.len());
+            for leader in machines.values().filter_map(|machine| machine.process.as_ref()) {
+                lacks_nothing(leader.node.raft(), &self.committed[from..])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// P8, P10, P12.
+    fn check_effects(&mut self, machine: &Machine, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
+        let before = (batch.hard_state_before, batch.last_before);
+        let after = (machine.durable.hard_state, machine.durable.last());
+        let effects = batch.before_save.iter().map(|effect| (effect, before));
+        let effects = effects.chain(batch.after_save.iter().map(|effect| (effect, after)));
+        let mut sends = 0;
+        for (effect, durable) in effects {
+            match effect {
+                Effect::Send(envelope) => {
+                    sends += 1;
+                    speaks_of_what_is_saved(durable, &envelope.message)?;
+                    self.watch(envelope.boot, &envelope.message, sometimes);
+                }
+                Effect::Reject(ticket, Rejection::Busy | Rejection::Unavailable) => {
+                    let waiting = machine.process.as_ref().map(|process| &process.waiting);
+                    if let Some(Some(request)) = waiting.and_then(|waiting| waiting.get(&ticket.number)) {
+                        self.is_void(*request)?;
+                    }
+                }
+                Effect::Reject(_, Rejection::Timeout) => {}
+                Effect::Work(work) => {
+                    let waiting = machine.process.as_ref().map(|process| &process.waiting);
+                    for (entry, ticket) in &work.entries {
+                        let Some(ticket) = ticket else { continue };
+                        let name = waiting.and_then(|waiting| waiting.get(&ticket.number)).copied().flatten();
+                        if name.is_none() || name != entry.request {
+                            let what = format!("{name:?} gets the answer to {:?}", entry.request);
+                            return Err(Violation::new("P9", what));
+                        }
+                    }
+                }
+            }
+        }
+        if sends > batch.events + MAX_EXTRA_SENDS {
+            return Err(Violation::new("P12", format!("{} sends {sends} messages in one batch", machine.id)));
+        }
+        Ok(())
+    }
+
+    fn is_void(&mut self, request: RequestId) -> Checked {
+        self.void.insert(request);
+        if self.committed_requests.contains(&request) {
+            let what = format!("{request} is committed, and answered as never carried out");
+            return Err(Violation::new("P10", what));
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, boot: u64, message: &Message, sometimes: &mut Sometimes) {
+        match &message.body {
+            Body::ForwardProposals(forward) => {
+                let count = u64::try_from(forward.proposals.len()).unwrap_or(u64::MAX);
+                let highest = self.forwarded.entry((message.from, boot, message.term)).or_default();
+                if forward.first_number < *highest {
+                    sometimes.saw("forward sent again");
+                }
+                *highest = (*highest).max(forward.first_number + count);
+            }
+            Body::ReadIndexRequest(_) => sometimes.saw("read forwarded"),
+            Body::RequestVote(_)
+            | Body::RequestVoteResponse(_)
+            | Body::AppendEntries(_)
+            | Body::AppendEntriesResponse(_)
+            | Body::ForwardProposalsResponse(_)
+            | Body::ReadIndexResponse(_) => {}
+        }
+    }
+
+    /// P4 and P15: one state an index, on all nodes and after every start.
+    pub fn applied(&mut self, id: NodeId, entry: &Entry, hash: u64) -> Checked {
+        let offset = usize::try_from(entry.index.0).unwrap_or(usize::MAX);
+        match self.committed.get(offset) {
+            Some((committed, _)) if committed == entry => {}
+            known => {
+                let known = known.map(|(known, _)| known.id());
+                let what = format!("{id} applied {}, but committed is {known:?}", entry.id());
+                return Err(Violation::new("P4", what));
+            }
+        }
+        match self.hashes.get(offset) {
+            None => self.hashes.push(hash),
+            Some(first) if *first == hash => {}
+            Some(first) => {
+                let what =
+                    format!("{id} has {hash:016x} after {}, another node had {first:016x}", entry.id());
+                return Err(Violation::new("P15", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who has an entry on disk.
+pub(super) fn holders(machines: &Machines, id: EntryId) -> Vec<NodeId> {
+    machines.values().filter(|machine| machine.durable.contains(id)).map(|machine| machine.id).collect()
+}
+
+fn lacks_nothing(raft: &RaftState, committed: &[(Entry, Term)]) -> Checked {
+    if raft.role() != RoleName::Leader {
+        return Ok(());
+    }
+    for (entry, _) in committed.iter().filter(|(_, term)| *term < raft.term()) {
+        if !raft.log().contains(entry.id()) {
+            return Err(Violation::new("P3", format!("{raft}: leads without the committed {}", entry.id())));
+        }
+    }
+    Ok(())
+}
+
+/// P6, P7, P12: what one node may never do from one batch to the next.
+fn monotone(machine: &Machine, batch: &Batch) -> Checked {
+    let Some(process) = &machine.process else { return Ok(()) };
+    let raft = process.node.raft();
+    let (before, now) = (batch.hard_state_before, machine.durable.hard_state);
+    let same_vote = now.term > before.term || before.voted_for.is_none() || before.voted_for == now.voted_for;
+    if now.term < before.term || !same_vote {
+        return Err(Violation::new("P6", format!("{raft}: {now:?} on disk after {before:?}")));
+    }
+    if raft.commit_index() < process.committed {
+        return Err(Violation::new("P6", format!("{raft}: committed was {}", process.committed)));
+    }
+    let applied = process.store.last_applied();
+    if raft.last_applied() > applied
+        || applied > raft.commit_index()
+        || raft.commit_index() > raft.log().last().index
+    {
+        return Err(Violation::new("P7", format!("{raft}: the store has applied {applied}")));
+    }
+    Ok(())
+}
+
+/// P8: nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before responding
+/// to RPCs"): a term, a vote, a candidate's own vote, an acknowledged entry.
+fn speaks_of_what_is_saved((hard_state, last): (HardState, EntryId), message: &Message) -> Checked {
+    let from = message.from;
+    let vote = match &message.body {
+        Body::RequestVote(RequestVote { pre_vote: false, campaign_term, .. }) => Some((*campaign_term, from)),
+        Body::RequestVoteResponse(RequestVoteResponse { granted: true, pre_vote: false, campaign_term }) => {
+            Some((*campaign_term, message.to))
+        }
+        Body::AppendEntriesResponse(response) => {
+            // In a later term, another leader may have had it dropped in the same batch.
+            if let AppendOutcome::Accepted { match_index } = response.outcome
+                && message.term == hard_state.term
+                && match_index > last.index
+            {
+                let what = format!("{from} acknowledges {match_index}, and has {last} on disk");
+                return Err(Violation::new("P8", what));
+            }
+            None
+        }
+        Body::RequestVote(_)
+        | Body::RequestVoteResponse(_)
+        | Body::AppendEntries(_)
+        | Body::ForwardProposals(_)
+        | Body::ForwardProposalsResponse(_)
+        | Body::ReadIndexRequest(_)
+        | Body::ReadIndexResponse(_) => None,
+    };
+    if let Some((term, candidate)) = vote
+        && hard_state.term == term
+        && hard_state.voted_for != Some(candidate)
+    {
+        let what = format!("{from} speaks of a vote for {candidate} in term {term} that is not on its disk");
+        return Err(Violation::new("P8", what));
+    }
+    if hard_state.term < message.term {
+        let what = format!("{from} speaks of term {}, which is not on its disk", message.term);
+        return Err(Violation::new("P8", what));
+    }
+    Ok(())
+}

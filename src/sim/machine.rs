@@ -1,0 +1,360 @@
+//! One node: its disk, which outlives everything, and its process, which does not: the server's `Node`, with an
+//! inbox and the application beside it. Nothing here decides when something happens; the world does.
+
+use super::Violation;
+use super::plan::Plan;
+use crate::kv::KvStore;
+use crate::node::{Event, Node, Rejection, Rim, Work};
+use crate::raft::{Configuration, HardState, Log, Message, Note, RaftState, RoleName, Start};
+use crate::storage::{Incarnation, MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
+use crate::types::{Entry, EntryId, Index, NodeId, RequestId, Term};
+use crate::wire::client::Read;
+use crate::wire::peer::Envelope;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What waits for an answer: the attempt's number, and for a read what is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    pub number: u64,
+    pub read: Option<Read>,
+}
+
+/// What a disk holds for good: the ledger's own record of it, made of what the node has saved, and held against
+/// what `Storage::open` finds at each start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Durable {
+    pub hard_state: HardState,
+    pub log: Vec<Entry>,
+}
+
+impl Durable {
+    pub fn last(&self) -> EntryId {
+        self.log.last().map_or(EntryId::NONE, Entry::id)
+    }
+
+    pub fn contains(&self, id: EntryId) -> bool {
+        let offset = usize::try_from(id.index.0).unwrap_or(usize::MAX);
+        self.log.get(offset).is_some_and(|entry| entry.term == id.term)
+    }
+
+    /// Becomes what this core has in memory; says from where on entries are new.
+    fn follow(&mut self, raft: &RaftState) -> usize {
+        self.hard_state = HardState { term: raft.term(), voted_for: raft.voted_for() };
+        while self.log.last().is_some_and(|last| raft.log().term_at(last.index) != Some(last.term)) {
+            self.log.pop();
+        }
+        let new_from = self.log.len();
+        self.log.extend_from_slice(raft.log().after(self.last().index));
+        new_from
+    }
+}
+
+/// Something that a batch made the node do, in the order in which it did it.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Send(Envelope),
+    Work(Work<Ticket>),
+    Reject(Ticket, Rejection),
+}
+
+/// A line for the log.
+#[derive(Debug)]
+pub(super) struct Noted {
+    pub term: Term,
+    pub role: RoleName,
+    pub note: Note,
+}
+
+/// Writes down what a node does, and how far its disk was then.
+struct Recorder {
+    disk: MemoryDisk,
+    /// Each with the number of operations that the disk had seen.
+    effects: Vec<(Effect, u64)>,
+    notes: Vec<Noted>,
+}
+
+impl Rim<Ticket> for Recorder {
+    fn send(&mut self, envelope: Envelope) {
+        self.effects.push((Effect::Send(envelope), self.disk.operations()));
+    }
+
+    fn work(&mut self, work: Work<Ticket>) {
+        self.effects.push((Effect::Work(work), self.disk.operations()));
+    }
+
+    fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
+        self.effects.push((Effect::Reject(ticket, rejection), self.disk.operations()));
+    }
+
+    fn note(&mut self, _event: u64, note: &Note, raft: &RaftState) {
+        self.notes.push(Noted { term: raft.term(), role: raft.role(), note: note.clone() });
+    }
+}
+
+/// What a batch came to.
+pub(super) struct Batch {
+    /// What the node did before its save, and so without it.
+    pub before_save: Vec<Effect>,
+    /// What it did after it.
+    pub after_save: Vec<Effect>,
+    pub notes: Vec<Noted>,
+    /// What was durable before the batch.
+    pub hard_state_before: HardState,
+    pub last_before: EntryId,
+    /// From which index on the log has new entries.
+    pub new_from: usize,
+    /// How many events there were.
+    pub events: usize,
+    /// Whether anything was written.
+    pub has_saved: bool,
+    /// The disk's error, which ends the node.
+    pub error: Option<String>,
+}
+
+/// A node's process.
+pub(super) struct Process {
+    pub node: Node<MemoryDisk, Ticket>,
+    pub boot: u64,
+    pub peers_inbox: VecDeque<(Message, Incarnation)>,
+    pub poll: Option<Index>,
+    pub clients_inbox: VecDeque<Event<Ticket>>,
+    pub ticks_due: u64,
+    /// The application's store, and what it works on.
+    pub store: KvStore,
+    pub work: Option<Work<Ticket>>,
+    /// A look into the inbox is planned.
+    pub wakes: bool,
+    /// Effects that wait for a slow sync; the process does nothing else meanwhile.
+    pub syncing: Option<Vec<Effect>>,
+    /// Who waits in the node, and the name of each write there.
+    pub waiting: BTreeMap<u64, Option<RequestId>>,
+    writes_taken: u64,
+    greeted: BTreeSet<NodeId>,
+    /// What the ledger has looked at.
+    pub committed: Index,
+    pub led_term: Option<Term>,
+}
+
+/// A node's machine.
+pub(super) struct Machine {
+    pub id: NodeId,
+    pub disk: MemoryDisk,
+    pub process: Option<Process>,
+    /// Counts starts and ends, so that what belongs to an earlier process is known.
+    pub life: u64,
+    pub durable: Durable,
+    /// What a save that did not end would have made durable, whole or not at all.
+    attempted: Option<Durable>,
+    incarnation: Incarnation,
+    last_boot: u64,
+    pub tick_ms: u64,
+    pub is_paused: bool,
+    /// It shall stay down.
+    pub is_held_down: bool,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub was_torn: bool,
+    pub batch_survived: Option<bool>,
+    pub segments: usize,
+}
+
+/// Why a start failed.
+#[derive(Debug)]
+pub(super) enum StartFailure {
+    /// The disk did, as it was told to.
+    Disk(String),
+    /// It must not.
+    Broken(Violation),
+}
+
+impl Machine {
+    pub fn new(id: NodeId, tick_ms: u64) -> Machine {
+        Machine {
+            id,
+            disk: MemoryDisk::new(),
+            process: None,
+            life: 0,
+            durable: Durable::default(),
+            attempted: None,
+            incarnation: Incarnation(1_000 + u64::from(id.0)),
+            last_boot: 0,
+            tick_ms,
+            is_paused: false,
+            is_held_down: false,
+        }
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Starts a process on what the disk holds, and holds that against what it must hold.
+    pub fn start(&mut self, plan: &Plan, seed: u64) -> Result<Started, StartFailure> {
+        assert!(self.process.is_none(), "{} runs already", self.id);
+        let broken = |property, what: String| StartFailure::Broken(Violation::new(property, what));
+        let id = self.id;
+        let opening = Opening {
+            cluster: "sim".to_owned(),
+            node: id,
+            voters: plan.ids(),
+            bootstrap: self.last_boot == 0,
+            incarnation: self.incarnation,
+            segment_limit_bytes: plan.rates.segment_limit_bytes,
+        };
+        let refused = |error: StorageError| match error.is_disk_fault() {
+            true => StartFailure::Disk(error.to_string()),
+            false => broken("P14", format!("{id} refuses to start: {error}")),
+        };
+        let (mut storage, recovered) = Storage::open(self.disk.clone(), &opening).map_err(refused)?;
+        let boot = storage.raise_boot().map_err(refused)?;
+        if boot <= self.last_boot {
+            return Err(broken("P6", format!("{id}: boot {boot} after boot {}", self.last_boot)));
+        }
+        let was_torn = recovered.torn.is_some();
+        let found = Durable { hard_state: recovered.hard_state, log: recovered.entries };
+        let batch_survived = self.attempted.take().map(|attempted| found == attempted);
+        if found != self.durable && batch_survived != Some(true) {
+            let what = format!(
+                "{id} comes back with {:?} and a log to {}, but had {:?} and a log to {} on stable storage",
+                found.hard_state,
+                found.last(),
+                self.durable.hard_state,
+                self.durable.last()
+            );
+            return Err(broken("P5", what));
+        }
+        self.durable = found;
+        self.last_boot = boot;
+        self.life += 1;
+        self.is_paused = false;
+        let start = Start {
+            id,
+            boot,
+            configuration: Configuration::new(plan.ids()),
+            hard_state: self.durable.hard_state,
+            log: Log::new(recovered.base, self.durable.log.clone()),
+            seed,
+        };
+        let node = Node::new(RaftState::new(start, plan.settings()), boot, storage, plan.node_settings());
+        self.process = Some(Process::new(node, boot));
+        let names = crate::storage::Disk::list(&self.disk).unwrap_or_default();
+        let segments = names.iter().filter(|name| name.starts_with("log-")).count();
+        Ok(Started { was_torn, batch_survived, segments })
+    }
+
+    /// Ends the process. With `keeping`, the machine loses power too, and `keeping` chooses what survives of
+    /// what was not synced; without, all that was written is still there to be read.
+    pub fn stop(&mut self, keeping: Option<&mut dyn FnMut(usize) -> usize>) -> Option<Process> {
+        self.life += 1;
+        self.is_paused = false;
+        if let Some(choose) = keeping {
+            self.disk.crash_keeping(choose);
+        }
+        self.process.take()
+    }
+
+    /// Takes all that waits in the inbox, in the server's order, and carries it out. None when nothing runs.
+    pub fn run_batch(&mut self) -> Option<Batch> {
+        let process = self.process.as_mut()?;
+        let (hard_state_before, last_before) = (self.durable.hard_state, self.durable.last());
+        let operations_before = self.disk.operations();
+        let events = process.peers_inbox.len() + process.clients_inbox.len();
+        let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), notes: Vec::new() };
+        let outcome = process.take_all(&mut recorder);
+        let outcome = outcome.and_then(|()| process.node.finish_batch(&mut recorder));
+        let operations_after = self.disk.operations();
+        let has_saved = operations_after != operations_before;
+        let is_before = |(_, operations): &(Effect, u64)| has_saved && *operations < operations_after;
+        let split = recorder.effects.iter().take_while(|effect| is_before(effect)).count();
+        let mut before_save: Vec<Effect> = recorder.effects.into_iter().map(|(effect, _)| effect).collect();
+        let after_save = before_save.split_off(split);
+        let error = outcome.err().map(|error| error.to_string());
+        let new_from = match &error {
+            None => self.durable.follow(process.node.raft()),
+            Some(_) => {
+                let mut attempted = self.durable.clone();
+                let new_from = attempted.follow(process.node.raft());
+                self.attempted = Some(attempted);
+                new_from
+            }
+        };
+        let notes = recorder.notes;
+        Some(Batch {
+            before_save,
+            after_save,
+            notes,
+            hard_state_before,
+            last_before,
+            new_from,
+            events,
+            has_saved,
+            error,
+        })
+    }
+}
+
+impl Process {
+    fn new(node: Node<MemoryDisk, Ticket>, boot: u64) -> Process {
+        Process {
+            node,
+            boot,
+            peers_inbox: VecDeque::new(),
+            poll: Some(Index::NONE),
+            clients_inbox: VecDeque::new(),
+            ticks_due: 0,
+            store: KvStore::new(),
+            work: None,
+            wakes: false,
+            syncing: None,
+            waiting: BTreeMap::new(),
+            writes_taken: 0,
+            greeted: BTreeSet::new(),
+            committed: Index::NONE,
+            led_term: None,
+        }
+    }
+
+    /// Peers first, then the application, then clients, then time, as the server does.
+    fn take_all(&mut self, recorder: &mut Recorder) -> Result<(), StorageError> {
+        while let Some((message, incarnation)) = self.peers_inbox.pop_front() {
+            if self.greeted.insert(message.from) {
+                let remembered = self.node.remember_peer(message.from, incarnation)?;
+                let is_same = !matches!(remembered, RememberedPeer::Different { .. });
+                assert!(is_same, "{} is taken for another node", message.from);
+            }
+            self.node.take(Event::Peer(message), recorder);
+        }
+        if let Some(last_applied) = self.poll.take() {
+            self.node.take(Event::Poll { last_applied }, recorder);
+        }
+        while let Some(event) = self.clients_inbox.pop_front() {
+            self.take_request(event, recorder);
+        }
+        for _ in 0..std::mem::take(&mut self.ticks_due) {
+            self.node.take(Event::Tick, recorder);
+        }
+        Ok(())
+    }
+
+    /// The node numbers the writes that it takes from 0: so each attempt's name in the log is known.
+    fn take_request(&mut self, event: Event<Ticket>, recorder: &mut Recorder) {
+        let (number, is_write) = match &event {
+            Event::Write { ticket, .. } => (ticket.number, true),
+            Event::Read { ticket } => (ticket.number, false),
+            Event::Tick | Event::Peer(_) | Event::Poll { .. } => panic!("no client's event"),
+        };
+        let effects_before = recorder.effects.len();
+        self.node.take(event, recorder);
+        let is_taken = recorder.effects.len() == effects_before;
+        let request = (is_write && is_taken).then(|| {
+            let request =
+                RequestId { node: self.node.raft().id(), boot: self.boot, number: self.writes_taken };
+            self.writes_taken += 1;
+            request
+        });
+        self.waiting.insert(number, request);
+    }
+}

@@ -1,0 +1,106 @@
+//! A whole cluster in one thread, from a seed: the server's own `Node`, `Storage` and `KvStore` over a clock, a
+//! network and disks that exist only here and behave as badly as real ones may.
+//!
+//! ```text
+//!   Plan <- seed                       what is broken in this run, and how badly
+//!     |
+//!   World: queue of (time, happening) ----------------------------------------------+
+//!     |  Machine n1 .. n5         Network           Client 1 ..       nemesis        |
+//!     |   Node + MemoryDisk        links with        get set delete    partitions    |
+//!     |   Application (KvStore)    epochs            cas scan, retries crashes ...   |
+//!     +--------------------------------------------------------------------------------+
+//!     | after every event: Ledger (P1 to P8, P10, P12, P15)
+//!     v when time is over: heal, P11, power loss of all, scan; then History (P9)
+//!   Verdict
+//! ```
+//!
+//! The properties P1 to P15 are listed in `docs/verification.md`. Everything random comes from the seed, and
+//! only ordered maps are iterated: the same seed is the same run, byte for byte. Nothing here knows a thread
+//! (but [`batch`], which runs many worlds), a socket or the real clock.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `plan.rs` | what a seed stands for: cluster, limits, faults and their rates |
+//! | `world.rs` | the queue of events and what each does; `nemesis.rs` the faults, `settling.rs` the end |
+//! | `machine.rs` | one node: its disk, its process, the application beside it |
+//! | `network.rs` | links with connections that break |
+//! | `clients.rs` | who asks for what, and asks again |
+//! | `ledger.rs` | what must hold after every event |
+//! | `history.rs`, `model.rs` | what must hold of all answers together |
+//! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
+//! | `trace.rs` | the run as lines |
+//! | `batch.rs`, `shrink.rs` | many seeds; a failing one made small |
+
+pub mod batch;
+mod clients;
+mod history;
+mod ledger;
+mod machine;
+mod model;
+mod nemesis;
+mod network;
+mod plan;
+mod settling;
+mod sometimes;
+mod trace;
+mod world;
+
+pub use plan::{FaultClass, Heal, Overrides, Plan};
+pub use sometimes::Sometimes;
+pub use trace::{Detail, Trace};
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A property that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one: P1 to P15.
+    pub property: &'static str,
+    /// How, in words.
+    pub what: String,
+}
+
+impl Violation {
+    fn new(property: &'static str, what: impl Into<String>) -> Violation {
+        Violation { property, what: what.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.property, self.what)
+    }
+}
+
+type Checked = Result<(), Violation>;
+
+/// What came of one run.
+#[derive(Debug)]
+pub struct Run {
+    /// The first violation, if there was one.
+    pub violation: Option<Violation>,
+    /// What happened how often.
+    pub sometimes: Sometimes,
+    /// How far virtual time got.
+    pub simulated_ms: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// What happened, as far as it was to be kept.
+    pub trace: Trace,
+}
+
+/// Runs a plan to its end or to the first violation. A panic of the code under test is one.
+pub fn run(plan: &Plan, detail: Detail) -> Run {
+    let mut world = world::World::new(plan.clone(), detail);
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let violation = match outcome {
+        Ok(checked) => checked.err(),
+        Err(payload) => {
+            let text = payload.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Some(Violation::new("P13", text.unwrap_or_else(|| "a panic without words".to_owned())))
+        }
+    };
+    world.finish(violation)
+}

@@ -1,0 +1,617 @@
+//! The world of one run: the clock, the queue of what is to happen, and what each happening does. One event at
+//! a time, and after each batch of a node the ledger looks at it.
+
+use super::clients::{Behaviour, Client, Next};
+use super::history::{History, Operation, Outcome};
+use super::ledger::Ledger;
+use super::machine::{Batch, Effect, Machine, StartFailure, Ticket};
+use super::nemesis::Trouble;
+use super::network::{Arrival, Fate, Network};
+use super::plan::{ELECTION_TIMEOUT_MS, FaultClass, Plan, TICK_MS};
+use super::sometimes::Sometimes;
+use super::trace::{Detail, Trace};
+use super::{Checked, Run, Violation};
+use crate::kv::Applied;
+use crate::node::{Event, Rejection, Work};
+use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
+use crate::types::NodeId;
+use crate::wire::client::{Op, Read, parse};
+use crate::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
+use std::collections::BTreeMap;
+
+/// Messages that may wait for a node; more are dropped.
+const PEERS_INBOX: usize = 4096;
+/// What a client's connection waits longer than the node.
+const CONNECTION_EXTRA_MS: u64 = 200;
+/// The most that an answer of a scan may hold.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// One message in so many goes through the wire format.
+const WIRE_EVERY: u64 = 16;
+
+/// What can happen. `life` says to which process it belongs.
+#[derive(Debug)]
+pub(super) enum Happening {
+    Tick { node: NodeId, life: u64 },
+    Wake { node: NodeId, life: u64 },
+    Synced { node: NodeId, life: u64 },
+    Apply { node: NodeId, life: u64 },
+    Arrive { arrival: Arrival, envelope: Box<Envelope> },
+    Request { number: u64 },
+    Deadline { number: u64 },
+    Answer { number: u64, outcome: Outcome },
+    Turn { client: usize },
+    Trouble(Trouble),
+}
+
+/// One sending of a request.
+pub(super) struct Attempt {
+    operation: usize,
+    node: NodeId,
+    is_over: bool,
+}
+
+/// Everything.
+pub(super) struct World {
+    pub plan: Plan,
+    pub now_ms: u64,
+    /// Counts everything that happens, and so orders what happens at one time.
+    pub event: u64,
+    sequence: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    pub chance: fastrand::Rng,
+    pub machines: BTreeMap<NodeId, Machine>,
+    pub network: Network,
+    pub clients: Vec<Client>,
+    pub history: History,
+    attempts: BTreeMap<u64, Attempt>,
+    next_attempt: u64,
+    unique: u64,
+    pub ledger: Ledger,
+    pub sometimes: Sometimes,
+    pub trace: Trace,
+    /// No more troubles.
+    pub is_calm: bool,
+    wire_count: u64,
+}
+
+impl World {
+    pub fn new(plan: Plan, detail: Detail) -> World {
+        let mut chance = fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0f_7e57);
+        let machine = |id: NodeId| (id, Machine::new(id, TICK_MS));
+        let mut machines: BTreeMap<NodeId, Machine> = plan.ids().into_iter().map(machine).collect();
+        if plan.has(FaultClass::ClockSkew) {
+            machines.values_mut().for_each(|machine| machine.tick_ms = chance.u64(5..=20));
+        }
+        World {
+            now_ms: 0,
+            event: 0,
+            sequence: 0,
+            queue: BTreeMap::new(),
+            chance,
+            machines,
+            network: Network::new(&plan.ids()),
+            clients: Vec::new(),
+            history: History::default(),
+            attempts: BTreeMap::new(),
+            next_attempt: 0,
+            unique: 0,
+            ledger: Ledger::default(),
+            sometimes: Sometimes::default(),
+            trace: Trace::new(detail),
+            is_calm: false,
+            wire_count: 0,
+            plan,
+        }
+    }
+
+    /// The whole run.
+    pub fn run(&mut self) -> Checked {
+        self.trace.line(Detail::Timeline, 0, || self.plan.to_string());
+        for id in self.plan.ids() {
+            self.start(id)?;
+        }
+        for number in 0..self.plan.clients {
+            let behaviour = if number == 1 { Behaviour::Pipelining } else { Behaviour::Ordinary };
+            let ids = self.plan.ids();
+            let home = self.chance.choice(&ids).copied().filter(|_| number % 2 == 0);
+            self.clients.push(Client::new(behaviour, home));
+            self.after(100, Happening::Turn { client: number });
+        }
+        self.after(500, Happening::Trouble(Trouble::Next));
+        self.run_until(self.plan.run_ms, |_| false)?;
+        self.settle()?;
+        self.history.check(&self.ledger, &mut self.sometimes)
+    }
+
+    /// What there is to say at the end.
+    pub fn finish(mut self, violation: Option<Violation>) -> Run {
+        if let Some(violation) = &violation {
+            self.trace.line(Detail::Timeline, self.now_ms, || format!("VIOLATION {violation}"));
+        }
+        Run {
+            violation,
+            sometimes: self.sometimes,
+            simulated_ms: self.now_ms,
+            events: self.event,
+            trace: self.trace,
+        }
+    }
+
+    /// Plans something for so many milliseconds later.
+    pub fn after(&mut self, delay_ms: u64, happening: Happening) {
+        self.at(self.now_ms + delay_ms, happening);
+    }
+
+    fn at(&mut self, at_ms: u64, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at_ms, self.sequence), happening);
+    }
+
+    /// A line of the timeline.
+    pub fn tell(&mut self, line: impl FnOnce() -> String) {
+        self.trace.line(Detail::Timeline, self.now_ms, line);
+    }
+
+    /// Lets things happen until this time, or until `is_enough`.
+    pub fn run_until(&mut self, end_ms: u64, is_enough: impl Fn(&World) -> bool) -> Checked {
+        while !is_enough(self) {
+            match self.queue.first_entry() {
+                Some(next) if next.key().0 <= end_ms => {
+                    let ((at_ms, _), happening) = next.remove_entry();
+                    self.now_ms = at_ms;
+                    self.event += 1;
+                    self.happen(happening)?;
+                }
+                Some(_) | None => {
+                    self.now_ms = end_ms;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        match happening {
+            Happening::Tick { node, life } => self.on_tick(node, life),
+            Happening::Wake { node, life } => self.on_wake(node, life)?,
+            Happening::Synced { node, life } => self.on_synced(node, life)?,
+            Happening::Apply { node, life } => self.on_apply(node, life)?,
+            Happening::Arrive { arrival, envelope } => self.on_arrive(arrival, envelope)?,
+            Happening::Request { number } => self.on_request(number),
+            Happening::Deadline { number } => self.on_answer(number, Outcome::Timeout),
+            Happening::Answer { number, outcome } => self.on_answer(number, outcome),
+            Happening::Turn { client } => self.on_turn(client),
+            Happening::Trouble(trouble) => self.on_trouble(trouble)?,
+        }
+        Ok(())
+    }
+
+    /// Starts a node's process. A start that its disk makes fail is tried again later.
+    pub fn start(&mut self, id: NodeId) -> Checked {
+        let seed = self.chance.u64(..);
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.process.is_none()) else {
+            return Ok(());
+        };
+        match machine.start(&self.plan, seed) {
+            Ok(started) => {
+                let life = machine.life;
+                let (boot, last) = (machine.process.as_ref().map(|it| it.boot), machine.durable.last());
+                let delay_ms = self.chance.u64(0..=machine.tick_ms);
+                self.network.reconnect_all(id);
+                self.after(delay_ms, Happening::Tick { node: id, life });
+                self.wake(id);
+                self.tell(|| format!("{id} starts for the {boot:?}th time, last={last} {started:?}"));
+                let flags = [
+                    (started.was_torn, "torn tail cut"),
+                    (started.batch_survived == Some(true), "batch of a crash survived"),
+                    (started.batch_survived == Some(false), "batch of a crash was lost"),
+                    (started.segments > 1, "log has several segments"),
+                ];
+                flags.iter().filter(|(is_so, _)| *is_so).for_each(|(_, what)| self.sometimes.saw(what));
+                Ok(())
+            }
+            Err(StartFailure::Broken(violation)) => Err(violation),
+            Err(StartFailure::Disk(error)) => {
+                self.sometimes.saw("start failed on a bad disk");
+                self.tell(|| format!("{id} does not start: {error}"));
+                self.lose_power(id);
+                self.after(200, Happening::Trouble(Trouble::Start(id)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Has a node look into its inbox soon.
+    fn wake(&mut self, id: NodeId) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        let life = machine.life;
+        let Some(process) = machine.process.as_mut().filter(|process| !process.wakes) else { return };
+        process.wakes = true;
+        let delay_ms = self.chance.u64(0..=1);
+        self.after(delay_ms, Happening::Wake { node: id, life });
+    }
+
+    fn on_tick(&mut self, id: NodeId, life: u64) {
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else { return };
+        let tick_ms = machine.tick_ms;
+        // After a stall, a node counts half an election timeout at most, as the server does.
+        let most = ELECTION_TIMEOUT_MS / TICK_MS / 4;
+        if let Some(process) = &mut machine.process {
+            process.ticks_due = (process.ticks_due + 1).min(most);
+        }
+        self.after(tick_ms, Happening::Tick { node: id, life });
+        self.wake(id);
+    }
+
+    fn on_wake(&mut self, id: NodeId, life: u64) -> Checked {
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else {
+            return Ok(());
+        };
+        let is_paused = machine.is_paused;
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        process.wakes = false;
+        // Whatever ends the pause or the sync wakes it.
+        if is_paused || process.syncing.is_some() {
+            return Ok(());
+        }
+        self.arm_disk(id);
+        let Some(batch) = self.machines.get_mut(&id).and_then(Machine::run_batch) else { return Ok(()) };
+        self.write_notes(id, &batch);
+        self.ledger.check_batch(&mut self.machines, id, &batch, &mut self.sometimes)?;
+        self.waiting_is_bounded(id, &batch)?;
+        self.carry_out_batch(id, life, batch)
+    }
+
+    /// P12: whoever a node has neither answered nor handed to its application counts.
+    fn waiting_is_bounded(&mut self, id: NodeId, batch: &Batch) -> Checked {
+        let gone = |effect: &Effect| match effect {
+            Effect::Send(_) => 0,
+            Effect::Work(work) => {
+                work.reads.len() + work.entries.iter().filter(|(_, ticket)| ticket.is_some()).count()
+            }
+            Effect::Reject(..) => 1,
+        };
+        let gone: usize = batch.before_save.iter().chain(&batch.after_save).map(gone).sum();
+        let waiting = self.process(id).map_or(0, |process| process.waiting.len().saturating_sub(gone));
+        let limit = self.plan.node_settings().max_waiting;
+        if waiting > limit {
+            return Err(Violation::new(
+                "P12",
+                format!("{waiting} requests wait in {id}, the limit is {limit}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn carry_out_batch(&mut self, id: NodeId, life: u64, mut batch: Batch) -> Checked {
+        if let Some(error) = batch.error {
+            let kept = self.chance.usize(0..=batch.before_save.len());
+            batch.before_save.truncate(kept);
+            self.carry_out(id, batch.before_save)?;
+            self.end_by_disk(id, &error);
+            return Ok(());
+        }
+        if let Some(kept) = self.kill_point(&batch) {
+            let mut effects = batch.before_save;
+            effects.extend(batch.after_save);
+            effects.truncate(kept);
+            self.carry_out(id, effects)?;
+            self.kill(id, "between effects");
+            return Ok(());
+        }
+        self.carry_out(id, batch.before_save)?;
+        let sync_ms = if batch.has_saved { self.sync_ms() } else { 0 };
+        if sync_ms == 0 {
+            return self.carry_out(id, batch.after_save);
+        }
+        if let Some(process) = self.process(id) {
+            process.syncing = Some(batch.after_save);
+        }
+        self.after(sync_ms, Happening::Synced { node: id, life });
+        Ok(())
+    }
+
+    fn on_synced(&mut self, id: NodeId, life: u64) -> Checked {
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else {
+            return Ok(());
+        };
+        if machine.is_paused {
+            self.after(20, Happening::Synced { node: id, life });
+            return Ok(());
+        }
+        let effects = machine.process.as_mut().and_then(|process| process.syncing.take());
+        self.carry_out(id, effects.unwrap_or_default())?;
+        self.wake(id);
+        Ok(())
+    }
+
+    pub fn process(&mut self, id: NodeId) -> Option<&mut super::machine::Process> {
+        self.machines.get_mut(&id)?.process.as_mut()
+    }
+
+    fn carry_out(&mut self, id: NodeId, effects: Vec<Effect>) -> Checked {
+        for effect in effects {
+            match effect {
+                Effect::Send(envelope) => self.send(envelope),
+                Effect::Work(work) => self.take_work(id, work),
+                Effect::Reject(ticket, rejection) => {
+                    if let Some(process) = self.process(id) {
+                        process.waiting.remove(&ticket.number);
+                    }
+                    let outcome = match rejection {
+                        Rejection::Busy => Outcome::Busy,
+                        Rejection::Unavailable => Outcome::Unavailable,
+                        Rejection::Timeout => Outcome::Timeout,
+                    };
+                    self.answer(ticket.number, outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, envelope: Envelope) {
+        let ends = (envelope.message.from, envelope.message.to);
+        self.trace.line(Detail::Messages, self.now_ms, || format!("{} sends {envelope:?}", ends.0));
+        let arrivals = self.network.send(ends, self.now_ms, &self.plan, &mut self.chance);
+        match arrivals.len() {
+            0 => self.sometimes.saw("message dropped"),
+            1 => {}
+            _ => self.sometimes.saw("message duplicated"),
+        }
+        for arrival in arrivals {
+            let envelope = Box::new(envelope.clone());
+            self.at(arrival.at_ms, Happening::Arrive { arrival, envelope });
+        }
+    }
+
+    fn on_arrive(&mut self, arrival: Arrival, envelope: Box<Envelope>) -> Checked {
+        let (from, to) = (envelope.message.from, envelope.message.to);
+        match self.network.arrive((from, to), arrival, &self.plan, &mut self.chance) {
+            Fate::Delivered => {}
+            Fate::Dropped => return Ok(()),
+            Fate::Late(later) => {
+                self.sometimes.saw("message of an earlier connection arrived");
+                self.at(later.at_ms, Happening::Arrive { arrival: later, envelope });
+                return Ok(());
+            }
+        }
+        self.wire_count += 1;
+        if self.wire_count.is_multiple_of(WIRE_EVERY) {
+            self.through_the_wire_format(&envelope)?;
+        }
+        self.trace.line(Detail::Messages, self.now_ms, || format!("{to} gets {envelope:?}"));
+        let incarnation = self.machines.get(&from).map(Machine::incarnation);
+        if let (Some(incarnation), Some(process)) = (incarnation, self.process(to))
+            && process.peers_inbox.len() < PEERS_INBOX
+        {
+            process.peers_inbox.push_back((envelope.message, incarnation));
+            self.wake(to);
+        }
+        Ok(())
+    }
+
+    /// What an honest node says must pass the checks of the wire, and come out as it went in.
+    fn through_the_wire_format(&mut self, envelope: &Envelope) -> Checked {
+        let (me, peer) = (envelope.message.to, envelope.message.from);
+        let Some(term) = self.process(me).map(|process| process.node.raft().term()) else { return Ok(()) };
+        let line = PeerLine::Envelope(envelope.clone());
+        let mut bytes = Vec::new();
+        line.encode(&mut bytes);
+        bytes.pop();
+        let decoded = decode(&bytes, &Ends { me, peer, term });
+        if decoded != Ok(Decoded::Line(line)) {
+            let what = format!("{envelope:?} comes out of the wire format as {decoded:?}");
+            return Err(Violation::new("P13", what));
+        }
+        self.sometimes.saw("message through the wire format");
+        Ok(())
+    }
+
+    /// The application has got work and takes its time.
+    fn take_work(&mut self, id: NodeId, work: Work<Ticket>) {
+        let slow = !self.is_calm && self.plan.has(FaultClass::SlowApplication);
+        let delay_ms =
+            if slow { self.chance.u64(0..=self.plan.rates.apply_max_ms) } else { self.chance.u64(0..=1) };
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        let life = machine.life;
+        let Some(process) = &mut machine.process else { return };
+        for (_, ticket) in &work.entries {
+            if let Some(ticket) = ticket {
+                process.waiting.remove(&ticket.number);
+            }
+        }
+        for ticket in &work.reads {
+            process.waiting.remove(&ticket.number);
+        }
+        assert!(process.work.is_none(), "{id}: work for an application that has not polled");
+        process.work = Some(work);
+        self.after(delay_ms, Happening::Apply { node: id, life });
+    }
+
+    fn on_apply(&mut self, id: NodeId, life: u64) -> Checked {
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else {
+            return Ok(());
+        };
+        if machine.is_paused {
+            self.after(20, Happening::Apply { node: id, life });
+            return Ok(());
+        }
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        let Some(work) = process.work.take() else { return Ok(()) };
+        let mut answers = Vec::new();
+        for (entry, ticket) in work.entries {
+            let Applied::Done(answer) = process.store.apply(&entry) else {
+                return Err(Violation::new("P4", format!("{id} cannot apply {}", entry.id())));
+            };
+            self.ledger.applied(id, &entry, process.store.applied_hash())?;
+            answers.extend(ticket.map(|ticket| (ticket.number, Outcome::Written(answer))));
+        }
+        for ticket in work.reads {
+            if let Some(read) = ticket.read {
+                answers.push((ticket.number, serve(&process.store, &read)));
+            }
+        }
+        process.poll = Some(process.store.last_applied());
+        for (number, outcome) in answers {
+            self.answer(number, outcome);
+        }
+        self.wake(id);
+        Ok(())
+    }
+
+    /// An answer leaves a node for its client.
+    pub fn answer(&mut self, number: u64, outcome: Outcome) {
+        let delay_ms = self.chance.u64(0..=2);
+        self.after(delay_ms, Happening::Answer { number, outcome });
+    }
+
+    fn write_notes(&mut self, id: NodeId, batch: &Batch) {
+        for noted in &batch.notes {
+            let what = match &noted.note {
+                Note::VoteRefused { pre_vote: true, .. } => Some("pre-vote refused"),
+                Note::VoteRefused { why: VoteRefusal::LogBehind { .. }, .. } => {
+                    Some("vote refused: log behind")
+                }
+                Note::VoteRefused { why: VoteRefusal::AlreadyVoted { .. }, .. } => {
+                    Some("vote refused: already voted")
+                }
+                Note::RoleChanged { why: RoleReason::QuorumLost { .. }, .. } => {
+                    Some("leader stepped down without a quorum")
+                }
+                Note::Truncated { .. } => Some("suffix truncated"),
+                Note::AppendRejected { .. } => Some("append rejected"),
+                _ => None,
+            };
+            what.into_iter().for_each(|what| self.sometimes.saw(what));
+            let detail = match noted.note.weight() {
+                Weight::Event => Detail::Timeline,
+                Weight::Detail => Detail::Messages,
+            };
+            let (term, role, note) = (noted.term, noted.role, &noted.note);
+            self.trace.line(detail, self.now_ms, || format!("{id}@{term} {role}: {note}"));
+        }
+    }
+
+    fn on_turn(&mut self, number: usize) {
+        let Some(client) = self.clients.get_mut(number) else { return };
+        if client.is_quiet || client.open > 0 || client.is_done {
+            return;
+        }
+        let lines = client.next_lines(number, &mut self.unique, &mut self.chance);
+        let home = client.home;
+        client.attempts = 0;
+        client.open = lines.len();
+        let node = self.pick_node(home);
+        for line in lines {
+            let op = parse(line.as_bytes()).expect("a simulated client's line").op;
+            let operation = self.history.operations.len();
+            self.event += 1;
+            let began = self.event;
+            self.history.operations.push(Operation { client: number, op, began, ended: None });
+            self.attempt(operation, node, 1);
+        }
+    }
+
+    /// Mostly the client's own node, else any.
+    fn pick_node(&mut self, home: Option<NodeId>) -> NodeId {
+        let ids = self.plan.ids();
+        home.or_else(|| self.chance.choice(&ids).copied()).unwrap_or(NodeId(1))
+    }
+
+    fn attempt(&mut self, operation: usize, node: NodeId, delay_ms: u64) {
+        self.next_attempt += 1;
+        let number = self.next_attempt;
+        self.attempts.insert(number, Attempt { operation, node, is_over: false });
+        self.after(delay_ms, Happening::Request { number });
+    }
+
+    /// A request reaches its node, if there is one.
+    fn on_request(&mut self, number: u64) {
+        let Some(Attempt { operation, node, .. }) = self.attempts.get(&number) else { return };
+        let (operation, node) = (*operation, *node);
+        let Some(Operation { op, client, .. }) = self.history.operations.get(operation) else { return };
+        let (op, client) = (op.clone(), *client);
+        self.tell(|| format!("client {client} asks {node}: #{number} {}", show(&op)));
+        let Some(process) = self.process(node) else {
+            self.answer(number, Outcome::NotSent);
+            return;
+        };
+        match op {
+            Op::Write(command) => {
+                let ticket = Ticket { number, read: None };
+                process.clients_inbox.push_back(Event::Write { command, ticket });
+            }
+            Op::Read { read, stale: true } => {
+                let outcome = serve(&process.store, &read);
+                self.sometimes.saw("stale read answered");
+                self.answer(number, outcome);
+                return;
+            }
+            Op::Read { read, stale: false } => {
+                let ticket = Ticket { number, read: Some(read) };
+                process.clients_inbox.push_back(Event::Read { ticket });
+            }
+            Op::Status => return,
+        }
+        self.wake(node);
+        self.after(self.plan.request_timeout_ms + CONNECTION_EXTRA_MS, Happening::Deadline { number });
+    }
+
+    /// A client hears of an attempt, for the first time or too late.
+    fn on_answer(&mut self, number: u64, outcome: Outcome) {
+        let Some(attempt) = self.attempts.get_mut(&number).filter(|attempt| !attempt.is_over) else { return };
+        attempt.is_over = true;
+        let (operation, node) = (attempt.operation, attempt.node);
+        let Some(Operation { client: number_of_client, op, ended, .. }) =
+            self.history.operations.get_mut(operation)
+        else {
+            return;
+        };
+        let client_number = *number_of_client;
+        let Some(client) = self.clients.get_mut(client_number) else { return };
+        self.trace.line(Detail::Timeline, self.now_ms, || {
+            format!("client {client_number} hears from {node}: #{number} {outcome:?}")
+        });
+        self.sometimes.saw_outcome(&outcome);
+        client.attempts += 1;
+        match client.after(op, &outcome) {
+            Next::Again => {
+                let ids = self.plan.ids();
+                let other = self.chance.choice(&ids).copied().unwrap_or(node);
+                let delay_ms = self.chance.u64(5..=100);
+                self.attempt(operation, other, delay_ms);
+            }
+            Next::Over => {
+                client.open -= 1;
+                if !outcome.is_void() && !matches!(outcome, Outcome::Timeout | Outcome::Lost) {
+                    *ended = Some((self.event, outcome));
+                }
+                let most =
+                    if client.behaviour == Behaviour::Probe { 100 } else { self.plan.rates.think_max_ms };
+                let think_ms = self.chance.u64(1..=most);
+                self.after(think_ms, Happening::Turn { client: client_number });
+            }
+        }
+    }
+}
+
+fn show(op: &Op) -> String {
+    match op {
+        Op::Write(command) => command.text().to_owned(),
+        Op::Read { read, stale } => format!("{read:?}{}", if *stale { " stale" } else { "" }),
+        Op::Status => "status".to_owned(),
+    }
+}
+
+fn serve(store: &crate::kv::KvStore, read: &Read) -> Outcome {
+    let index = store.last_applied();
+    match read {
+        Read::Get { key } => Outcome::Got { value: store.get(key).cloned(), index },
+        Read::Scan { prefix, after, limit } => {
+            let page = store.scan(prefix, after.as_deref(), *limit, MAX_ANSWER_BYTES);
+            Outcome::Scanned { page, index }
+        }
+    }
+}
