@@ -4,9 +4,9 @@
 //! A follower numbers its proposals without gaps, per (node, boot, term). It keeps each until the leader says
 //! that it was taken, and sends again from the oldest when nothing was heard for a while. The leader of
 //! exactly that term takes number n only after n - 1 and never twice. So a line that is lost, repeated or
-//! late neither loses, doubles nor reorders a proposal. What the leader refused it says in each answer until it
-//! knows that it was heard, since an answer may be lost like any other line. The leader's table is volatile, which is enough: a
-//! node that restarts never leads that term again.
+//! late neither loses, doubles nor reorders a proposal. What the leader refused it says in each answer until
+//! it knows that it was heard, since an answer may be lost like any other line. The leader's table is
+//! volatile, which is enough: a node that restarts never leads that term again.
 
 use super::message::Proposal;
 use crate::types::RequestId;
@@ -92,6 +92,9 @@ impl Forwarding {
     }
 }
 
+/// Refusals that one answer tells. A peer's line has room for them also where lines are short.
+const MAX_REFUSALS_TOLD: usize = 500;
+
 /// How far a leader has taken one follower's proposals, in its term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct ForwardedFrom {
@@ -110,6 +113,15 @@ impl ForwardedFrom {
         if boot == self.boot {
             self.refused = self.refused.split_off(&number);
         }
+    }
+
+    /// What the follower is to be told: everything below the number is appended, or among the refused, or was
+    /// heard of. With more refused than one answer has room for, the number stays below the next of them, and
+    /// the follower asks again.
+    pub fn report(&self) -> (u64, Vec<RequestId>) {
+        let told = self.refused.values().take(MAX_REFUSALS_TOLD).copied().collect();
+        let next_refused = self.refused.keys().nth(MAX_REFUSALS_TOLD).copied();
+        (next_refused.unwrap_or(self.next_number), told)
     }
 
     /// Of `proposals`, numbered from `first_number`, those that are to be dealt with now, in order and with
@@ -163,6 +175,20 @@ mod tests {
         assert_eq!(taken(table.take(2, 0, batch(0, 1))), [0], "the node started again");
         assert_eq!(taken(table.take(1, 5, batch(5, 6))), Vec::<u64>::new(), "a line of its earlier start");
         assert_eq!(table, ForwardedFrom { boot: 2, next_number: 1, ..ForwardedFrom::default() });
+    }
+
+    #[test]
+    fn an_answer_tells_no_more_refusals_than_a_line_has_room_for_and_none_is_left_out() {
+        let all = MAX_REFUSALS_TOLD as u64 + 2;
+        let mut table = ForwardedFrom::default();
+        let taken = table.take(1, 0, (0..all).map(proposal).collect());
+        table.refused.extend(taken.into_iter().map(|(number, proposal)| (number, proposal.request)));
+        let (next_number, told) = table.report();
+        assert_eq!((next_number, told.len() as u64), (all - 2, all - 2));
+        table.heard(1, next_number);
+        assert_eq!(table.report(), (all, vec![proposal(all - 2).request, proposal(all - 1).request]));
+        table.heard(1, all);
+        assert_eq!(table.report(), (all, vec![]));
     }
 
     #[test]

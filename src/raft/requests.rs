@@ -99,8 +99,8 @@ impl RaftState {
         let Role::Leader(leader) = &mut self.role else { return };
         let table = leader.forwarded.entry(from).or_insert(ForwardedFrom::default());
         table.refused.extend(refused);
-        let ForwardedFrom { boot, next_number, .. } = *table;
-        let refused = table.refused.values().copied().collect();
+        let boot = table.boot;
+        let (next_number, refused) = table.report();
         let response = ForwardProposalsResponse { boot, request_term: term, next_number, refused };
         output.after_save.push(self.message(from, Body::ForwardProposalsResponse(response)));
     }

@@ -5,9 +5,9 @@ use super::Violation;
 use super::plan::Plan;
 use crate::kv::KvStore;
 use crate::node::{Event, Node, Rejection, Rim, Work};
-use crate::raft::{Configuration, HardState, Log, Message, Note, RaftState, RoleName, Start};
-use crate::storage::{Incarnation, MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
-use crate::types::{Entry, EntryId, Index, NodeId, RequestId, Term};
+use crate::raft::{Configuration, HardState, Log, Message, Note, RaftState, Start};
+use crate::storage::{MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
+use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -61,7 +61,6 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct Noted {
     pub term: Term,
-    pub role: RoleName,
     pub note: Note,
 }
 
@@ -86,8 +85,8 @@ impl Rim<Ticket> for Recorder {
         self.effects.push((Effect::Reject(ticket, rejection), self.disk.operations()));
     }
 
-    fn note(&mut self, _event: u64, note: &Note, raft: &RaftState) {
-        self.notes.push(Noted { term: raft.term(), role: raft.role(), note: note.clone() });
+    fn note(&mut self, _event: u64, term: Term, note: &Note) {
+        self.notes.push(Noted { term, note: note.clone() });
     }
 }
 

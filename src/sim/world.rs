@@ -489,8 +489,8 @@ impl World {
                 Weight::Event => Detail::Timeline,
                 Weight::Detail => Detail::Messages,
             };
-            let (term, role, note) = (noted.term, noted.role, &noted.note);
-            self.trace.line(detail, self.now_ms, || format!("{id}@{term} {role}: {note}"));
+            let (term, note) = (noted.term, &noted.note);
+            self.trace.line(detail, self.now_ms, || format!("{id}@{term}: {note}"));
         }
     }
 
