@@ -146,6 +146,12 @@ impl Ledger {
             }
             self.commit(entry, raft.term(), sometimes)?;
         }
+        // Figure 8: a leader counts copies for entries of its own term only.
+        let has_led = raft.role() == RoleName::Leader && process.led_term == Some(raft.term());
+        if has_led && count > 0 && raft.log().term_at(raft.commit_index()) != Some(raft.term()) {
+            let what = format!("{raft}: committed an entry of an older term by counting");
+            return Err(Violation::new("P5", what));
+        }
         Ok(())
     }
 
