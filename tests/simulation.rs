@@ -1,5 +1,5 @@
-//! The simulator's share of the tests: a thousand clusters, each from a seed, in none of which anything breaks
-//! that must hold. When one fails, the message names the command that repeats it, as a timeline.
+//! The simulator's share of the tests: a thousand clusters, each from a seed, in none of which anything
+//! breaks that must hold. When one fails, the message names the command that repeats it, as a timeline.
 
 use raftkv::sim::batch::{Totals, run_seeds};
 use raftkv::sim::{Detail, Overrides, Plan, run};

@@ -90,9 +90,12 @@ impl RaftState {
         let table = leader.forwarded.entry(from).or_insert(ForwardedFrom::default());
         table.heard(request.boot, request.heard);
         let taken = table.take(request.boot, request.first_number, request.proposals);
+        // Nothing overtakes a refusal that was not heard: the follower may propose it again in a later term.
         let mut refused = Vec::new();
+        let has_unheard = !table.refused.is_empty();
         for (number, Proposal { request, command }) in taken {
-            if !self.append_proposal(request, command, output) {
+            let overtakes = has_unheard || !refused.is_empty();
+            if overtakes || !self.append_proposal(request, command, output) {
                 refused.push((number, request));
             }
         }

@@ -1,6 +1,6 @@
 //! The clients: what they ask for, whom they ask, and what they do when they hear nothing. They keep to the
-//! contract: a write without a number is sent once; one with `(client, seq)` again, on another node, until there
-//! is a definite answer, and after giving up the client takes a new name.
+//! contract: a write without a number is sent once; one with `(client, seq)` again, on another node, until
+//! there is a definite answer, and after giving up the client takes a new name.
 
 use super::history::Outcome;
 use crate::types::NodeId;
@@ -119,7 +119,8 @@ fn draw_key(chance: &mut fastrand::Rng) -> String {
     format!("k{}", chance.u8(0..6))
 }
 
-/// A write with a value that no other has. Compare-and-set expects a recent value, so that it succeeds at times.
+/// A write with a value that no other has. Compare-and-set expects a recent value, so that it succeeds at
+/// times.
 fn write_line(unique: &mut u64, session: &str, chance: &mut fastrand::Rng) -> String {
     *unique += 1;
     let (key, value) = (draw_key(chance), *unique);

@@ -1,11 +1,13 @@
-//! P9, in linear time: each answer carries the index at which it was true, so the committed log says what each
-//! must have been, and no order has to be searched for.
+//! P9, in linear time: each answer carries the index at which it was true, so the committed log says what
+//! each must have been, and no order has to be searched for.
 //!
 //! - Every answer equals the log's replay at its index.
-//! - Real time implies the order of indexes: what was answered before an operation began has an index not above
+//! - Real time implies the order of indexes: what was answered before an operation began has an index not
+//!   above
 //!   that operation's, where it is a read, and below it, where it is a write.
 //! - All attempts of one `(client, seq)` are one operation, from the first send to the first definite answer.
-//! - What was acknowledged is in the log; what was answered as never carried out is not (the ledger sees to it,
+//! - What was acknowledged is in the log; what was answered as never carried out is not (the ledger sees to
+//!   it,
 //!   attempt by attempt, by the request's name).
 
 use super::ledger::Ledger;

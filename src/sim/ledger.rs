@@ -1,5 +1,5 @@
-//! What must hold after every event, of all nodes and for all time. A node's own invariants are asserted in the
-//! core; here is what takes the whole cluster, its disks and its past to know.
+//! What must hold after every event, of all nodes and for all time. A node's own invariants are asserted in
+//! the core; here is what takes the whole cluster, its disks and its past to know.
 //!
 //! Each check costs what has changed, not what there is: a log's prefix is judged once. Log Matching (P2) is
 //! asked in a stronger form that makes this possible: an `EntryId` has, for all time and on all nodes, one
@@ -83,8 +83,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// P2: see the head of this file. A leader by its own vote alone appends in the same batch in which its term
-    /// begins. If that batch fails, term and entries may never have been, and come again with another content.
+    /// P2: see the head of this file. A leader by its own vote alone appends in the same batch in which its
+    /// term begins. If that batch fails, term and entries may never have been, and come again with another
+    /// content.
     fn entries_are_unique(&mut self, raft: &RaftState, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
         let from = Index(i64::try_from(batch.new_from).unwrap_or(i64::MAX)).previous();
         let counts = |entry: &&Entry| batch.error.is_none() || entry.term <= batch.hard_state_before.term;
@@ -144,6 +145,12 @@ impl Ledger {
                 return Err(Violation::new("P5", what));
             }
             self.commit(entry, raft.term(), sometimes)?;
+        }
+        // Figure 8: a leader counts copies for entries of its own term only.
+        let has_led = raft.role() == RoleName::Leader && process.led_term == Some(raft.term());
+        if has_led && count > 0 && raft.log().term_at(raft.commit_index()) != Some(raft.term()) {
+            let what = format!("{raft}: committed an entry of an older term by counting");
+            return Err(Violation::new("P5", what));
         }
         Ok(())
     }
@@ -322,8 +329,8 @@ fn monotone(machine: &Machine, batch: &Batch) -> Checked {
     Ok(())
 }
 
-/// P8: nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before responding
-/// to RPCs"): a term, a vote, a candidate's own vote, an acknowledged entry.
+/// P8: nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before
+/// responding to RPCs"): a term, a vote, a candidate's own vote, an acknowledged entry.
 fn speaks_of_what_is_saved((hard_state, last): (HardState, EntryId), message: &Message) -> Checked {
     let from = message.from;
     let vote = match &message.body {

@@ -1,5 +1,5 @@
-//! One node: its disk, which outlives everything, and its process, which does not: the server's `Node`, with an
-//! inbox and the application beside it. Nothing here decides when something happens; the world does.
+//! One node: its disk, which outlives everything, and its process, which does not: the server's `Node`, with
+//! an inbox and the application beside it. Nothing here decides when something happens; the world does.
 
 use super::Violation;
 use super::plan::Plan;
@@ -11,6 +11,7 @@ use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
 /// What waits for an answer: the attempt's number, and for a read what is asked.
 #[derive(Clone, Debug)]
@@ -19,8 +20,8 @@ pub(super) struct Ticket {
     pub read: Option<Read>,
 }
 
-/// What a disk holds for good: the ledger's own record of it, made of what the node has saved, and held against
-/// what `Storage::open` finds at each start.
+/// What a disk holds for good: the ledger's own record of it, made of what the node has saved, and held
+/// against what `Storage::open` finds at each start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Durable {
     pub hard_state: HardState,
@@ -160,6 +161,19 @@ pub(super) struct Started {
     pub segments: usize,
 }
 
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.was_torn {
+            f.write_str(", a torn write is cut off")?;
+        }
+        match self.batch_survived {
+            Some(true) => f.write_str(", the batch of its end is there"),
+            Some(false) => f.write_str(", the batch of its end is not"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why a start failed.
 #[derive(Debug)]
 pub(super) enum StartFailure {
@@ -184,6 +198,11 @@ impl Machine {
             is_paused: false,
             is_held_down: false,
         }
+    }
+
+    /// The start counter of its newest start; 0 before the first.
+    pub fn last_boot(&self) -> u64 {
+        self.last_boot
     }
 
     pub fn incarnation(&self) -> Incarnation {

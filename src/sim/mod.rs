@@ -1,5 +1,5 @@
-//! A whole cluster in one thread, from a seed: the server's own `Node`, `Storage` and `KvStore` over a clock, a
-//! network and disks that exist only here and behave as badly as real ones may.
+//! A whole cluster in one thread, from a seed: the server's own `Node`, `Storage` and `KvStore` over a clock,
+//! a network and disks that exist only here and behave as badly as real ones may.
 //!
 //! ```text
 //!   Plan <- seed                       what is broken in this run, and how badly
@@ -21,7 +21,8 @@
 //! | file | what it is about |
 //! |---|---|
 //! | `plan.rs` | what a seed stands for: cluster, limits, faults and their rates |
-//! | `world.rs` | the queue of events and what each does; `nemesis.rs` the faults, `settling.rs` the end |
+//! | `world.rs`, `requests.rs` | the queue of events and what each does; the way of a client's request |
+//! | `nemesis.rs`, `settling.rs` | the faults; the end, when they are over |
 //! | `machine.rs` | one node: its disk, its process, the application beside it |
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs` | who asks for what, and asks again |
@@ -29,7 +30,7 @@
 //! | `history.rs`, `model.rs` | what must hold of all answers together |
 //! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
 //! | `trace.rs` | the run as lines |
-//! | `batch.rs`, `shrink.rs` | many seeds; a failing one made small |
+//! | `batch.rs` | many seeds on several threads |
 
 pub mod batch;
 mod clients;
@@ -40,6 +41,7 @@ mod model;
 mod nemesis;
 mod network;
 mod plan;
+mod requests;
 mod settling;
 mod sometimes;
 mod trace;

@@ -1,6 +1,6 @@
-//! What the committed log means, said a second time and as plainly as possible: the answers of the cluster are
-//! held against this and not against `KvStore`, which would repeat its own mistakes. It knows the commands that
-//! the simulator's clients send: values are whole numbers.
+//! What the committed log means, said a second time and as plainly as possible: the answers of the cluster
+//! are held against this and not against `KvStore`, which would repeat its own mistakes. It knows the
+//! commands that the simulator's clients send: values are whole numbers.
 
 use crate::kv::Answer;
 use crate::types::{Entry, Index};

@@ -191,9 +191,9 @@ impl World {
         }
     }
 
-    /// The disk has failed, and with it the node. Its machine loses power before it starts again, so that what
-    /// a failed sync left behind is not taken for written. In a run whose disks are sound, this was a kill in
-    /// the midst of a save, with or without the machine's power.
+    /// The disk has failed, and with it the node. Its machine loses power before it starts again, so that
+    /// what a failed sync left behind is not taken for written. In a run whose disks are sound, this was a
+    /// kill in the midst of a save, with or without the machine's power.
     pub fn end_by_disk(&mut self, id: NodeId, error: &str) {
         let is_kill = !self.plan.has(FaultClass::DiskFaults);
         self.sometimes.saw(if is_kill { "killed in a save" } else { "disk fault ended a node" });

@@ -1,6 +1,6 @@
-//! The links between nodes, one in each direction. A link keeps its messages in order, as TCP does, within one
-//! connection; when the connection breaks, what was under way is gone or, now and then, still arrives: late
-//! and beside what the next connection carries.
+//! The links between nodes, one in each direction. A link keeps its messages in order, as TCP does, within
+//! one connection; when the connection breaks, what was under way is gone or, now and then, still arrives:
+//! late and beside what the next connection carries.
 
 use super::plan::{FaultClass, Plan};
 use crate::types::NodeId;

@@ -80,7 +80,8 @@ pub struct Overrides {
     pub run_ms: Option<u64>,
 }
 
-/// How often and how badly, drawn whether or not the class is on, so that leaving out a class changes no other.
+/// How often and how badly, drawn whether or not the class is on, so that leaving out a class changes no
+/// other.
 #[derive(Clone, Debug)]
 pub(super) struct Rates {
     pub loss: f64,

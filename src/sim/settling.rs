@@ -1,5 +1,5 @@
-//! The end of a run: everything heals, or as much as makes a majority; then the cluster must serve again (P11);
-//! then all machines lose power, and what was acknowledged must be there (P10).
+//! The end of a run: everything heals, or as much as makes a majority; then the cluster must serve again
+//! (P11); then all machines lose power, and what was acknowledged must be there (P10).
 
 use super::clients::Client;
 use super::plan::{ELECTION_TIMEOUT_MS, Heal, TICK_MS};
@@ -74,7 +74,8 @@ impl World {
         }
     }
 
-    /// Asks each of these nodes for a write, a read and everything, until all, or at least one, have answered.
+    /// Asks each of these nodes for a write, a read and everything, until all, or at least one, have
+    /// answered.
     fn probe(&mut self, nodes: &BTreeSet<NodeId>, all_must_serve: bool, when: &str) -> Checked {
         let began_ms = self.now_ms;
         let first = self.clients.len();

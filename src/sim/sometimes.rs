@@ -1,5 +1,5 @@
-//! What must have happened: a verifier that never saw a leader change proves nothing about leader changes. Each
-//! run counts; a batch of seeds in which one of these stays at zero has failed.
+//! What must have happened: a verifier that never saw a leader change proves nothing about leader changes.
+//! Each run counts; a batch of seeds in which one of these stays at zero has failed.
 
 use super::history::Outcome;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! A run as lines: when, who, what. The words are those of the logs: `n1@2` is node 1 in term 2, `5@2` the entry
-//! at index 5 of term 2.
+//! A run as lines: when, who, what. The words are those of the logs: `n1@2` is node 1 in term 2, `5@2` the
+//! entry at index 5 of term 2.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

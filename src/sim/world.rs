@@ -1,30 +1,26 @@
-//! The world of one run: the clock, the queue of what is to happen, and what each happening does. One event at
-//! a time, and after each batch of a node the ledger looks at it.
+//! The world of one run: the clock, the queue of what is to happen, and what each happening does. One event
+//! at a time, and after each batch of a node the ledger looks at it.
 
-use super::clients::{Behaviour, Client, Next};
-use super::history::{History, Operation, Outcome};
+use super::clients::{Behaviour, Client};
+use super::history::{History, Outcome};
 use super::ledger::Ledger;
 use super::machine::{Batch, Effect, Machine, StartFailure, Ticket};
 use super::nemesis::Trouble;
 use super::network::{Arrival, Fate, Network};
 use super::plan::{ELECTION_TIMEOUT_MS, FaultClass, Plan, TICK_MS};
+use super::requests::serve;
 use super::sometimes::Sometimes;
 use super::trace::{Detail, Trace};
 use super::{Checked, Run, Violation};
 use crate::kv::Applied;
-use crate::node::{Event, Rejection, Work};
+use crate::node::{Rejection, Work};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
 use crate::types::NodeId;
-use crate::wire::client::{Op, Read, parse};
 use crate::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
 use std::collections::BTreeMap;
 
 /// Messages that may wait for a node; more are dropped.
 const PEERS_INBOX: usize = 4096;
-/// What a client's connection waits longer than the node.
-const CONNECTION_EXTRA_MS: u64 = 200;
-/// The most that an answer of a scan may hold.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// One message in so many goes through the wire format.
 const WIRE_EVERY: u64 = 16;
 
@@ -45,9 +41,9 @@ pub(super) enum Happening {
 
 /// One sending of a request.
 pub(super) struct Attempt {
-    operation: usize,
-    node: NodeId,
-    is_over: bool,
+    pub operation: usize,
+    pub node: NodeId,
+    pub is_over: bool,
 }
 
 /// Everything.
@@ -63,9 +59,9 @@ pub(super) struct World {
     pub network: Network,
     pub clients: Vec<Client>,
     pub history: History,
-    attempts: BTreeMap<u64, Attempt>,
-    next_attempt: u64,
-    unique: u64,
+    pub attempts: BTreeMap<u64, Attempt>,
+    pub next_attempt: u64,
+    pub unique: u64,
     pub ledger: Ledger,
     pub sometimes: Sometimes,
     pub trace: Trace,
@@ -76,7 +72,7 @@ pub(super) struct World {
 
 impl World {
     pub fn new(plan: Plan, detail: Detail) -> World {
-        let mut chance = fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0f_7e57);
+        let mut chance = fastrand::Rng::with_seed(plan.seed ^ 0x005e_ed0f_7e57);
         let machine = |id: NodeId| (id, Machine::new(id, TICK_MS));
         let mut machines: BTreeMap<NodeId, Machine> = plan.ids().into_iter().map(machine).collect();
         if plan.has(FaultClass::ClockSkew) {
@@ -196,12 +192,13 @@ impl World {
         match machine.start(&self.plan, seed) {
             Ok(started) => {
                 let life = machine.life;
-                let (boot, last) = (machine.process.as_ref().map(|it| it.boot), machine.durable.last());
+                let boot = machine.last_boot();
+                let last = machine.durable.last();
                 let delay_ms = self.chance.u64(0..=machine.tick_ms);
                 self.network.reconnect_all(id);
                 self.after(delay_ms, Happening::Tick { node: id, life });
                 self.wake(id);
-                self.tell(|| format!("{id} starts for the {boot:?}th time, last={last} {started:?}"));
+                self.tell(|| format!("{id} starts, boot {boot}, last={last}{started}"));
                 let flags = [
                     (started.was_torn, "torn tail cut"),
                     (started.batch_survived == Some(true), "batch of a crash survived"),
@@ -223,7 +220,7 @@ impl World {
     }
 
     /// Has a node look into its inbox soon.
-    fn wake(&mut self, id: NodeId) {
+    pub fn wake(&mut self, id: NodeId) {
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let life = machine.life;
         let Some(process) = machine.process.as_mut().filter(|process| !process.wakes) else { return };
@@ -491,127 +488,6 @@ impl World {
             };
             let (term, note) = (noted.term, &noted.note);
             self.trace.line(detail, self.now_ms, || format!("{id}@{term}: {note}"));
-        }
-    }
-
-    fn on_turn(&mut self, number: usize) {
-        let Some(client) = self.clients.get_mut(number) else { return };
-        if client.is_quiet || client.open > 0 || client.is_done {
-            return;
-        }
-        let lines = client.next_lines(number, &mut self.unique, &mut self.chance);
-        let home = client.home;
-        client.attempts = 0;
-        client.open = lines.len();
-        let node = self.pick_node(home);
-        for line in lines {
-            let op = parse(line.as_bytes()).expect("a simulated client's line").op;
-            let operation = self.history.operations.len();
-            self.event += 1;
-            let began = self.event;
-            self.history.operations.push(Operation { client: number, op, began, ended: None });
-            self.attempt(operation, node, 1);
-        }
-    }
-
-    /// Mostly the client's own node, else any.
-    fn pick_node(&mut self, home: Option<NodeId>) -> NodeId {
-        let ids = self.plan.ids();
-        home.or_else(|| self.chance.choice(&ids).copied()).unwrap_or(NodeId(1))
-    }
-
-    fn attempt(&mut self, operation: usize, node: NodeId, delay_ms: u64) {
-        self.next_attempt += 1;
-        let number = self.next_attempt;
-        self.attempts.insert(number, Attempt { operation, node, is_over: false });
-        self.after(delay_ms, Happening::Request { number });
-    }
-
-    /// A request reaches its node, if there is one.
-    fn on_request(&mut self, number: u64) {
-        let Some(Attempt { operation, node, .. }) = self.attempts.get(&number) else { return };
-        let (operation, node) = (*operation, *node);
-        let Some(Operation { op, client, .. }) = self.history.operations.get(operation) else { return };
-        let (op, client) = (op.clone(), *client);
-        self.tell(|| format!("client {client} asks {node}: #{number} {}", show(&op)));
-        let Some(process) = self.process(node) else {
-            self.answer(number, Outcome::NotSent);
-            return;
-        };
-        match op {
-            Op::Write(command) => {
-                let ticket = Ticket { number, read: None };
-                process.clients_inbox.push_back(Event::Write { command, ticket });
-            }
-            Op::Read { read, stale: true } => {
-                let outcome = serve(&process.store, &read);
-                self.sometimes.saw("stale read answered");
-                self.answer(number, outcome);
-                return;
-            }
-            Op::Read { read, stale: false } => {
-                let ticket = Ticket { number, read: Some(read) };
-                process.clients_inbox.push_back(Event::Read { ticket });
-            }
-            Op::Status => return,
-        }
-        self.wake(node);
-        self.after(self.plan.request_timeout_ms + CONNECTION_EXTRA_MS, Happening::Deadline { number });
-    }
-
-    /// A client hears of an attempt, for the first time or too late.
-    fn on_answer(&mut self, number: u64, outcome: Outcome) {
-        let Some(attempt) = self.attempts.get_mut(&number).filter(|attempt| !attempt.is_over) else { return };
-        attempt.is_over = true;
-        let (operation, node) = (attempt.operation, attempt.node);
-        let Some(Operation { client: number_of_client, op, ended, .. }) =
-            self.history.operations.get_mut(operation)
-        else {
-            return;
-        };
-        let client_number = *number_of_client;
-        let Some(client) = self.clients.get_mut(client_number) else { return };
-        self.trace.line(Detail::Timeline, self.now_ms, || {
-            format!("client {client_number} hears from {node}: #{number} {outcome:?}")
-        });
-        self.sometimes.saw_outcome(&outcome);
-        client.attempts += 1;
-        match client.after(op, &outcome) {
-            Next::Again => {
-                let ids = self.plan.ids();
-                let other = self.chance.choice(&ids).copied().unwrap_or(node);
-                let delay_ms = self.chance.u64(5..=100);
-                self.attempt(operation, other, delay_ms);
-            }
-            Next::Over => {
-                client.open -= 1;
-                if !outcome.is_void() && !matches!(outcome, Outcome::Timeout | Outcome::Lost) {
-                    *ended = Some((self.event, outcome));
-                }
-                let most =
-                    if client.behaviour == Behaviour::Probe { 100 } else { self.plan.rates.think_max_ms };
-                let think_ms = self.chance.u64(1..=most);
-                self.after(think_ms, Happening::Turn { client: client_number });
-            }
-        }
-    }
-}
-
-fn show(op: &Op) -> String {
-    match op {
-        Op::Write(command) => command.text().to_owned(),
-        Op::Read { read, stale } => format!("{read:?}{}", if *stale { " stale" } else { "" }),
-        Op::Status => "status".to_owned(),
-    }
-}
-
-fn serve(store: &crate::kv::KvStore, read: &Read) -> Outcome {
-    let index = store.last_applied();
-    match read {
-        Read::Get { key } => Outcome::Got { value: store.get(key).cloned(), index },
-        Read::Scan { prefix, after, limit } => {
-            let page = store.scan(prefix, after.as_deref(), *limit, MAX_ANSWER_BYTES);
-            Outcome::Scanned { page, index }
         }
     }
 }
