@@ -3,7 +3,8 @@
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use raftkv::sim::batch::{Totals, run_seeds};
-use raftkv::sim::{Detail, FaultClass, Overrides, Plan, run};
+use raftkv::sim::{Detail, FaultClass, Overrides, Plan, report, run};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -29,8 +30,8 @@ struct Arguments {
     nodes: Option<u16>,
 
     /// Which faults, separated by commas, instead of the seed's choice; `none` for none.
-    #[arg(long, value_name = "FAULTS", value_parser = parse_faults)]
-    faults: Option<Faults>,
+    #[arg(long, value_name = "FAULTS", value_parser = FaultClass::parse_set)]
+    faults: Option<BTreeSet<FaultClass>>,
 
     /// For how long things break, in simulated milliseconds.
     #[arg(long, value_name = "MS")]
@@ -49,17 +50,6 @@ struct Arguments {
     fail_fast: bool,
 }
 
-#[derive(Clone)]
-struct Faults(std::collections::BTreeSet<FaultClass>);
-
-fn parse_faults(text: &str) -> Result<Faults, String> {
-    if text == "none" {
-        return Ok(Faults(Default::default()));
-    }
-    let words = text.split(',').map(|word| <FaultClass as clap::ValueEnum>::from_str(word, false));
-    words.collect::<Result<_, _>>().map(Faults)
-}
-
 fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (first, last) = text.split_once("..").ok_or("expected FIRST..LAST")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
@@ -70,11 +60,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A panic of the code under test is a finding, which is shown with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let overrides = Overrides {
-        nodes: arguments.nodes,
-        faults: arguments.faults.as_ref().map(|faults| faults.0.clone()),
-        run_ms: arguments.run_ms,
-    };
+    let overrides =
+        Overrides { nodes: arguments.nodes, faults: arguments.faults.clone(), run_ms: arguments.run_ms };
     let holds = match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => run_one(&Plan::with(seed, &overrides), arguments.messages),
         (None, Some(seeds)) => run_many(&arguments, seeds.clone(), &overrides),
@@ -85,56 +72,25 @@ fn main() -> ExitCode {
 
 fn run_one(plan: &Plan, messages: bool) -> bool {
     let run = run(plan, if messages { Detail::Messages } else { Detail::Timeline });
-    run.trace.lines().iter().for_each(|line| println!("{line}"));
-    let simulated_s = run.simulated_ms / 1000;
-    println!("{} events in {simulated_s} simulated seconds, trace {:016x}", run.events, run.trace.hash());
-    match &run.violation {
-        None => println!("seed {}: everything held", plan.seed),
-        Some(violation) => println!("seed {}: FAILED {violation}\nagain: {}", plan.seed, plan.command()),
-    }
+    print!("{}", report::of_run(plan, &run));
     run.violation.is_none()
 }
 
 fn run_many(arguments: &Arguments, seeds: RangeInclusive<u64>, overrides: &Overrides) -> bool {
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let count = (seeds.end() + 1).saturating_sub(*seeds.start());
-    let bar = ProgressBar::new(count).with_style(style());
+    let template = "{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left, {msg}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(count).with_style(style);
     let began = Instant::now();
     let progress = |totals: &Totals| {
+        let failures = totals.failures.len();
         bar.set_position(totals.runs);
-        bar.set_message(format!(
-            "{:.1} simulated hours, {} failed",
-            totals.simulated_ms as f64 / 3.6e6,
-            totals.failures.len()
-        ));
-        totals.failures.is_empty() || !arguments.fail_fast
+        bar.set_message(format!("{:.1} simulated hours, {failures} failed", totals.simulated_hours()));
+        failures == 0 || !arguments.fail_fast
     };
     let totals = run_seeds(seeds, overrides, threads.unwrap_or(1).max(1), &progress);
     bar.finish_and_clear();
-    report(&totals, began.elapsed().as_secs_f64())
-}
-
-fn style() -> ProgressStyle {
-    let template = "{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left, {msg}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn report(totals: &Totals, seconds: f64) -> bool {
-    for (what, count) in totals.sometimes.counts() {
-        println!("{count:>10}  {what}");
-    }
-    let per_second = totals.runs as f64 / seconds;
-    println!(
-        "{} seeds in {seconds:.1} s ({per_second:.1} a second), {:.1} simulated hours, {} events",
-        totals.runs,
-        totals.simulated_ms as f64 / 3.6e6,
-        totals.events
-    );
-    for (plan, violation) in &totals.failures {
-        println!("FAILED {plan}\n       {violation}\n       again: {}", plan.command());
-    }
-    if totals.failures.is_empty() {
-        println!("everything held");
-    }
+    print!("{}", report::of_batch(&totals, began.elapsed().as_secs_f64()));
     totals.failures.is_empty()
 }

@@ -22,6 +22,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// How much time passed in them, in hours.
+    pub fn simulated_hours(&self) -> f64 {
+        self.simulated_ms as f64 / 3.6e6
+    }
+
     fn add(&mut self, plan: Plan, run: super::Run) {
         self.runs += 1;
         self.simulated_ms += run.simulated_ms;

@@ -41,6 +41,7 @@ mod model;
 mod nemesis;
 mod network;
 mod plan;
+pub mod report;
 mod requests;
 mod settling;
 mod sometimes;

@@ -51,6 +51,16 @@ pub enum FaultClass {
     SmallLimits,
 }
 
+impl FaultClass {
+    /// Reads kinds of faults separated by commas, or `none`. Fails on a word that is neither.
+    pub fn parse_set(text: &str) -> Result<BTreeSet<FaultClass>, String> {
+        match text {
+            "none" => Ok(BTreeSet::new()),
+            _ => text.split(',').map(|word| FaultClass::from_str(word, false)).collect(),
+        }
+    }
+}
+
 impl fmt::Display for FaultClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.to_possible_value().map(|value| value.get_name().to_owned());

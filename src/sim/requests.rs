@@ -1,5 +1,5 @@
-//! The way of a request: a turn of a client makes operations, an operation attempts, and each attempt hears an
-//! answer or nothing. What comes after that is the client's own decision.
+//! The way of a request: a turn of a client makes operations, an operation attempts, and each attempt hears
+//! an answer or nothing. What comes after that is the client's own decision.
 
 use super::clients::{Behaviour, Next};
 use super::history::{Operation, Outcome};
