@@ -655,7 +655,7 @@ fn copies(id: EntryId, peers: &BTreeMap<NodeId, Peer>, disk: &Disk) -> usize {
 
 /// Writes a message as a line and reads it as its receiver does.
 fn pass(message: Message, ends: &Ends) -> Result<Message, String> {
-    let line = PeerLine::Envelope(Envelope { boot: 1, event: 1, message });
+    let line = PeerLine::Envelope(Envelope { boot: 1, event: 1, applied: BTreeMap::new(), message });
     let mut bytes = Vec::new();
     line.encode(&mut bytes);
     bytes.pop();
