@@ -92,7 +92,7 @@ pub(super) struct Links {
 
 impl RaftThread {
     /// Runs until the disk fails; says how.
-    pub fn run(mut self) -> String {
+    pub fn run(&mut self) -> String {
         let mut clock = TickClock::new(self.clock.clone());
         loop {
             if let Err(error) = self.run_batch(&mut clock) {
