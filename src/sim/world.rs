@@ -418,7 +418,7 @@ impl World {
         if let Some(process) = self.process(to)
             && process.peers_inbox.len() < PEERS_INBOX
         {
-            process.peers_inbox.push_back((envelope.message, arrival.incarnation));
+            process.peers_inbox.push_back((*envelope, arrival.incarnation));
             self.wake(to);
         }
         Ok(())
@@ -495,11 +495,13 @@ impl World {
         let Some(process) = &mut machine.process else { return Ok(()) };
         let Some(work) = process.work.take() else { return Ok(()) };
         let mut answers = Vec::new();
+        let mut hashes = Vec::new();
         for (entry, ticket) in work.entries {
             let Applied::Done(answer) = process.store.apply(&entry) else {
                 return Err(Violation::new("P4", format!("{id} cannot apply {}", entry.id())));
             };
             self.ledger.applied(id, &entry, process.store.applied_hash())?;
+            hashes.push(process.store.applied_hash());
             answers.extend(ticket.map(|ticket| (ticket.number, Outcome::Written(answer))));
         }
         for ticket in work.reads {
@@ -507,7 +509,7 @@ impl World {
                 answers.push((ticket.number, serve(&process.store, &read)));
             }
         }
-        process.poll = Some(process.store.last_applied());
+        process.poll = Some((process.store.last_applied(), hashes));
         for (number, outcome) in answers {
             self.answer(number, outcome);
         }
