@@ -27,9 +27,11 @@
 //! | [`storage`] | log, term and vote on disk |
 //! | [`wire`] | one JSON line a message |
 //! | [`config`] | `cluster.toml` |
+//! | [`checker`] | whether what clients were told can be true |
 //! | [`sim`] | a whole cluster in one thread, from a seed |
 //! | [`client`] | the command-line client: words, connections, bench |
 
+pub mod checker;
 pub mod client;
 pub mod config;
 pub mod json;

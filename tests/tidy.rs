@@ -9,7 +9,7 @@ use source::{File, Found};
 
 /// A room, and the rooms that it may name. Arrows point one way: a room stands below all that it names, but
 /// for `server` and `client`, which know nothing of each other.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("types", &[]),
     ("json", &[]),
     ("raft", &["types"]),
@@ -18,7 +18,8 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("storage", &["types", "raft"]),
     ("wire", &["types", "json", "raft", "kv", "config"]),
     ("node", &["types", "raft", "storage", "wire"]),
-    ("sim", &["types", "json", "raft", "kv", "config", "storage", "wire", "node"]),
+    ("checker", &["types", "json", "kv", "wire"]),
+    ("sim", &["types", "json", "raft", "kv", "config", "storage", "wire", "node", "checker"]),
     ("server", &["types", "json", "raft", "kv", "config", "storage", "wire", "node"]),
     ("client", &["config", "wire"]),
 ];

@@ -3,8 +3,8 @@
 //! on another node, until there is a definite answer, and after giving up the client takes a new name.
 
 use super::chance::stream;
-use super::history::Outcome;
 use super::plan::Plan;
+use crate::checker::Outcome;
 use crate::types::NodeId;
 use crate::wire::client::{Op, Read};
 use std::collections::VecDeque;
@@ -189,9 +189,7 @@ impl Client {
             self.last_read = Some((key.to_string(), value));
         }
         let is_numbered = matches!(op, Op::Write(command) if command.text().contains(r#""seq":"#));
-        let is_definite =
-            matches!(outcome, Outcome::Written(_) | Outcome::Got { .. } | Outcome::Scanned { .. });
-        if is_definite {
+        if outcome.is_definite() {
             self.is_done |= self.behaviour == Behaviour::Probe;
             return Next::Over;
         }

@@ -3,10 +3,10 @@
 
 use super::chance::stream;
 use super::faults::{FaultClass, Trouble};
-use super::history::Outcome;
 use super::machine::{Batch, Condition, StartFailure, Started};
 use super::world::{Happening, World};
 use super::{Checked, Violation};
+use crate::checker::Outcome;
 use crate::storage::{Disk, Failure};
 use crate::types::NodeId;
 use std::collections::BTreeSet;

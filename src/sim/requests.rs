@@ -3,10 +3,10 @@
 
 use super::clients::{Behaviour, Client, Next};
 use super::faults::FaultClass;
-use super::history::{Operation, Outcome};
 use super::machine::Ticket;
 use super::trace::Detail;
 use super::world::{Attempt, Happening, World};
+use crate::checker::{Operation, Outcome};
 use crate::kv::KvStore;
 use crate::node::Event;
 use crate::types::NodeId;
@@ -36,11 +36,9 @@ impl World {
         client.open = lines.len();
         for line in lines {
             let op = parse(line.as_bytes()).expect("a simulated client's line").op;
-            let operation = self.history.operations.len();
             self.event += 1;
-            let began = self.event;
-            self.history.operations.push(Operation { client: number, op, began, ended: None });
-            self.attempt(operation, node, 1);
+            let operation = self.history.push(Operation::sent(number, op, self.event));
+            self.attempt(operation, 0, node, 1);
         }
     }
 
@@ -52,10 +50,10 @@ impl World {
         }
     }
 
-    fn attempt(&mut self, operation: usize, node: NodeId, delay_ms: u64) {
+    fn attempt(&mut self, operation: usize, place: usize, node: NodeId, delay_ms: u64) {
         self.next_attempt += 1;
         let number = self.next_attempt;
-        self.attempts.insert(number, Attempt { operation, node, is_over: false });
+        self.attempts.insert(number, Attempt { operation, place, node, is_over: false });
         self.after(delay_ms, Happening::Request { number });
     }
 
@@ -96,32 +94,27 @@ impl World {
     pub fn on_answer(&mut self, number: u64, outcome: Outcome) {
         let Some(attempt) = self.attempts.get_mut(&number).filter(|attempt| !attempt.is_over) else { return };
         attempt.is_over = true;
-        let (operation, node) = (attempt.operation, attempt.node);
-        let Some(Operation { client: number_of_client, op, ended, .. }) =
-            self.history.operations.get_mut(operation)
-        else {
-            return;
-        };
-        let client_number = *number_of_client;
+        let (number_of_operation, place, node) = (attempt.operation, attempt.place, attempt.node);
+        let Some(operation) = self.history.operations.get_mut(number_of_operation) else { return };
+        let client_number = operation.client;
         let Some(client) = self.clients.get_mut(client_number) else { return };
         self.trace.line(Detail::Timeline, self.now_ms, || {
             format!("client {client_number} hears from {node}: #{number} {outcome:?}")
         });
         self.sometimes.saw_outcome(&outcome);
         client.attempts += 1;
-        match client.after(op, &outcome) {
+        let next = client.after(&operation.op, &outcome);
+        operation.end(place, self.event, outcome);
+        match next {
             Next::Again => {
                 let mut chance = client.turn.chance(self.plan.seed, client.attempts);
                 let other = self.plan.node_of(chance.u16(..));
-                self.attempt(operation, other, chance.u64(5..=100));
+                let place = operation.send_again(self.event);
+                self.attempt(number_of_operation, place, other, chance.u64(5..=100));
             }
             Next::Over => {
                 client.open -= 1;
-                let is_free = client.open == 0;
-                if !outcome.is_void() && !matches!(outcome, Outcome::Timeout | Outcome::Lost) {
-                    *ended = Some((self.event, outcome));
-                }
-                if is_free {
+                if client.open == 0 {
                     self.next_turn(client_number);
                 }
             }

@@ -4,7 +4,6 @@
 use super::chance::stream;
 use super::clients::Client;
 use super::faults::{FaultClass, Trouble};
-use super::history::{History, Outcome};
 use super::ledger::Ledger;
 use super::lives::Doom;
 use super::machine::{Batch, Effect, Machine, Process, Ticket};
@@ -15,6 +14,7 @@ use super::sometimes::Sometimes;
 use super::trace::{Detail, Trace};
 use super::weather::Weather;
 use super::{Checked, Run, Violation};
+use crate::checker::{History, Outcome, check_against_log};
 use crate::kv::Applied;
 use crate::node::{Rejection, Work};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
@@ -74,6 +74,8 @@ pub(super) enum Happening {
 /// One sending of a request.
 pub(super) struct Attempt {
     pub operation: usize,
+    /// Its place among the operation's attempts.
+    pub place: usize,
     pub node: NodeId,
     pub is_over: bool,
 }
@@ -163,7 +165,19 @@ impl World {
         }
         self.run_until(self.plan.run_ms, |_| false)?;
         self.settle()?;
-        self.history.check(&self.ledger, &mut self.sometimes)
+        self.check_history()
+    }
+
+    /// P9 and P10 of all answers together, and P15 once more.
+    fn check_history(&mut self) -> Checked {
+        let log = self.ledger.committed.iter().map(|(entry, _)| entry);
+        let replay = check_against_log(&self.history, log)?;
+        let hashes = self.ledger.hashes.iter().zip(&replay.hashes);
+        if let Some(index) = hashes.into_iter().position(|(applied, replayed)| applied != replayed) {
+            return Err(Violation::new("P15", format!("the replay has another hash after index {index}")));
+        }
+        (0..replay.deduplicated).for_each(|_| self.sometimes.saw("retry deduplicated"));
+        Ok(())
     }
 
     /// What there is to say at the end.
@@ -502,7 +516,7 @@ impl World {
             };
             self.ledger.applied(id, &entry, process.store.applied_hash())?;
             hashes.push(process.store.applied_hash());
-            answers.extend(ticket.map(|ticket| (ticket.number, Outcome::Written(answer))));
+            answers.extend(ticket.map(|ticket| (ticket.number, Outcome::from(answer))));
         }
         for ticket in work.reads {
             if let Some(read) = ticket.read {
