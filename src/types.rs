@@ -10,6 +10,11 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
 
+/// The largest counter of any kind, 2^53 - 1: the largest number that every JSON reader keeps exactly. No
+/// honest counter gets there, so what is read from outside is refused above it, and counting on from what is
+/// below cannot overflow.
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
+
 /// A member of the cluster, 1 to 65535, as `cluster.toml` names it. Shown as `n1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

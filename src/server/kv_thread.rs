@@ -38,7 +38,7 @@ pub(super) struct KvThread {
 
 impl KvThread {
     /// Runs until an entry cannot be applied, or the raft thread is gone; says so.
-    pub fn run(mut self) -> String {
+    pub fn run(&mut self) -> String {
         if self.poll(Vec::new()).is_err() {
             return "the raft thread is gone".to_owned();
         }

@@ -92,7 +92,7 @@ pub(super) struct Links {
 
 impl RaftThread {
     /// Runs until the node must not go on; says why.
-    pub fn run(mut self) -> String {
+    pub fn run(&mut self) -> String {
         let mut clock = TickClock::new(self.clock.clone());
         loop {
             if let Err(fault) = self.run_batch(&mut clock) {

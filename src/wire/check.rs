@@ -9,13 +9,9 @@ use crate::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
     ForwardProposalsResponse, Message, ReadRound, RequestVote, RequestVoteResponse,
 };
-use crate::types::{AppliedState, Command, Entry, EntryId, Index, NodeId, RequestId, Term};
+use crate::types::{AppliedState, Command, Entry, EntryId, Index, MAX_NUMBER, NodeId, RequestId, Term};
 use std::collections::BTreeMap;
 use std::fmt::Display;
-
-/// The largest number in any field: 2^53 - 1, the largest that every JSON reader keeps exactly. No honest
-/// counter gets there, and arithmetic on what is below cannot overflow.
-const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// How far above the receiver's term a message's may be: a defective node must not use up the terms.
 const MAX_TERM_JUMP: u64 = 1 << 32;
