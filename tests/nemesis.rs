@@ -36,6 +36,7 @@ fn kills_pauses_and_cut_links() {
     let faults = [
         Fault::Kill,
         Fault::Pause,
+        Fault::LoneReturn,
         Fault::CutLeader,
         Fault::CutMinority,
         Fault::CutOneWay,

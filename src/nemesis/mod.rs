@@ -109,11 +109,6 @@ struct Choice {
     left_out: Vec<(Fault, String)>,
 }
 
-/// Why a fault can not be had on this machine with so many nodes, as far as one can tell before.
-pub fn hindrance(fault: Fault, nodes: u16) -> Option<String> {
-    fault.hindrance(nodes)
-}
-
 /// Runs a cluster under the nemesis. Each line of the timeline goes to `say`; when `interrupted` becomes
 /// true the run is put in order and ends. Fails when the run could not be made.
 pub fn run(options: &Options, say: Say<'_>, interrupted: &AtomicBool) -> Result<Report, HarnessFailure> {
@@ -207,7 +202,7 @@ fn torment(
             run.give_up_if_failed(broken)
         });
         let deck = Deck::of(faults, Track::Processes);
-        let broken = process_faults::break_processes(run, machines, deck, &mut chance);
+        let broken = process_faults::break_processes(run, machines, &layout.network, deck, &mut chance);
         let broken = run.give_up_if_failed(broken);
         joined(network.join())??;
         broken?;
