@@ -283,8 +283,8 @@ impl Machines {
         Ok(())
     }
 
-    /// The size of the largest file of a node, its log of this start included.
-    pub fn largest_file_bytes(&mut self, id: u16) -> u64 {
+    /// The size of the largest file in the folder of a node.
+    pub fn largest_file_bytes(&self, id: u16) -> u64 {
         let Some(machine) = self.list.get(&id) else { return 0 };
         let files = fs::read_dir(&machine.data).into_iter().flatten().flatten();
         let sizes = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len());

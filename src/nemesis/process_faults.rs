@@ -12,6 +12,9 @@ use std::time::Duration;
 /// So many writes acknowledged by a new leader are enough for an old one to answer wrongly, if it does.
 const WRITES_AFTER_CHANGE: u64 = 100;
 
+/// A log has so much room when its node's disk is full.
+const LOG_ROOM_BYTES: u64 = 64 * 1024;
+
 /// Breaks processes and disks until the time is over and each fault of the deck has come.
 pub(super) fn break_processes(
     run: &Run<'_>,
@@ -165,10 +168,14 @@ impl Breaking<'_, '_> {
     /// Its files may grow a little more and then no further, as on a disk that is full.
     fn fill_disk(&mut self) -> Done {
         let victim = self.run.draw_node(self.chance);
+        // The limit is for its log, too, which must have room for the last line: no flood may fill it.
+        let _links = self.run.links();
         let room_bytes = 8 * 1024 + self.chance.u64(0..2_000);
-        let limit_bytes = self.machines.largest_file_bytes(victim) + room_bytes;
-        self.run.say(format_args!("full-disk   {} has {room_bytes} bytes left", self.run.name(victim)));
-        let pid = self.machines.process(victim)?.pid().to_string();
+        let process = self.machines.process(victim)?;
+        let (pid, log_bytes) = (process.pid().to_string(), process.log_bytes());
+        let limit_bytes =
+            (self.machines.largest_file_bytes(victim) + room_bytes).max(log_bytes + LOG_ROOM_BYTES);
+        self.run.say(format_args!("full-disk   {} gets no more room", self.run.name(victim)));
         tools::run("prlimit", &["--pid", &pid, &format!("--fsize={limit_bytes}")])?;
         self.machines.take_fault(self.run, victim, &["File too large", "No space left"])?;
         self.restart_after_fault(victim)
