@@ -8,6 +8,8 @@ use crate::wire::client::Op;
 
 /// How often a numbered write is tried.
 const MAX_ATTEMPTS: u32 = 8;
+/// How long the long key is.
+const LONG_KEY_BYTES: usize = 700;
 
 /// What a client is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +117,13 @@ impl Client {
     }
 }
 
+/// One of seven keys; the rare one makes an entry that is above the limits of a message, where those are
+/// small.
 fn draw_key(chance: &mut fastrand::Rng) -> String {
-    format!("k{}", chance.u8(0..6))
+    match chance.u8(0..61) {
+        60 => "k".repeat(LONG_KEY_BYTES),
+        number => format!("k{}", number % 6),
+    }
 }
 
 /// A write with a value that no other has. Compare-and-set expects a recent value, so that it succeeds at

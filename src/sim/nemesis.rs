@@ -103,7 +103,10 @@ impl World {
         let mut ids = self.plan.ids();
         let hub = self.draw_node();
         self.chance.shuffle(&mut ids);
-        let side: BTreeSet<NodeId> = ids.iter().copied().take(self.chance.usize(1..=ids.len())).collect();
+        // Half of the time the hub alone, which often leads.
+        let count = if self.chance.bool() { 1 } else { self.chance.usize(1..=ids.len()) };
+        let others = ids.iter().copied().filter(|id| *id != hub);
+        let side: BTreeSet<NodeId> = std::iter::once(hub).chain(others).take(count).collect();
         let place = |id: NodeId| ids.iter().position(|other| *other == id).unwrap_or(0);
         let shape = match self.chance.u8(0..6) {
             0 => {

@@ -1,6 +1,6 @@
 //! The links between nodes, one in each direction. A link keeps its messages in order, as TCP does, within
 //! one connection; when the connection breaks, what was under way is gone or, now and then, still arrives:
-//! late and beside what the next connection carries.
+//! late, beside what the next connection carries, and even when that is cut.
 
 use super::plan::{FaultClass, Plan};
 use crate::types::NodeId;
@@ -74,7 +74,8 @@ impl Network {
         link.under_way += 1;
         link.last_arrival_ms = link.last_arrival_ms.max(now_ms + delay_ms);
         let first = Arrival { at_ms: link.last_arrival_ms, epoch: Some(link.epoch) };
-        let again = Arrival { at_ms: first.at_ms + chance.u64(0..=300), epoch: None };
+        let late_ms = if chance.u8(0..4) == 0 { STALE_MAX_MS } else { STALE_MAX_MS / 10 };
+        let again = Arrival { at_ms: first.at_ms + chance.u64(0..=late_ms), epoch: None };
         if twice { vec![first, again] } else { vec![first] }
     }
 
@@ -87,9 +88,8 @@ impl Network {
         chance: &mut fastrand::Rng,
     ) -> Fate {
         let Some(link) = self.links.get_mut(&(from, to)) else { return Fate::Dropped };
-        let Some(epoch) = arrival.epoch else {
-            return if link.is_cut { Fate::Dropped } else { Fate::Delivered };
-        };
+        // It has waited at its receiver: no cut holds it back.
+        let Some(epoch) = arrival.epoch else { return Fate::Delivered };
         link.under_way -= 1;
         if epoch == link.epoch {
             return if link.is_cut { Fate::Dropped } else { Fate::Delivered };

@@ -5,7 +5,7 @@ use super::clients::Client;
 use super::plan::{ELECTION_TIMEOUT_MS, Heal, TICK_MS};
 use super::world::{Happening, World};
 use super::{Checked, Violation};
-use crate::types::NodeId;
+use crate::types::{NodeId, Term};
 use std::collections::BTreeSet;
 
 /// Within so many election timeouts a cluster that was healed must serve (P11).
@@ -17,6 +17,7 @@ impl World {
         let live = self.heal()?;
         let all_must_serve = self.plan.heal != Heal::MajorityWithStragglers;
         self.probe(&live, all_must_serve, "after everything was healed")?;
+        self.stays_settled()?;
         self.tell(|| "all machines lose power at once, for the last time".to_owned());
         for id in &live {
             self.lose_power(*id);
@@ -25,6 +26,29 @@ impl World {
             self.start(*id)?;
         }
         self.probe(&live, all_must_serve, "after the power came back")
+    }
+
+    /// Stragglers that hear no leader do not depose one whom a quorum hears (P11; FAULTS rows 8 and 47). Until
+    /// all have met the newest term, they may.
+    fn stays_settled(&mut self) -> Checked {
+        if self.plan.heal != Heal::MajorityWithStragglers {
+            return Ok(());
+        }
+        let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let before = self.newest_term();
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let after = self.newest_term();
+        if before == after {
+            return Ok(());
+        }
+        let what = format!("elections go on while a majority is connected: term {before}, later {after}");
+        Err(Violation::new("P11", what))
+    }
+
+    fn newest_term(&self) -> Term {
+        let processes = self.machines.values().filter_map(|machine| machine.process.as_ref());
+        processes.map(|process| process.node.raft().term()).max().unwrap_or_default()
     }
 
     /// Ends all troubles but those of the nodes that are to stay out. Says who is well.
@@ -53,10 +77,17 @@ impl World {
         let is_out = |id: NodeId| !live.contains(&id);
         if self.plan.heal == Heal::MajorityWithStragglers {
             let chance = &mut self.chance;
+            let (shape, hub) = (chance.u8(0..3), live.first().copied());
             let mut cut = BTreeSet::new();
             for from in self.plan.ids() {
                 for to in self.plan.ids() {
-                    if (is_out(from) || is_out(to)) && chance.bool() {
+                    let is_cut = match shape {
+                        // They miss one node, which may lead; they hear nobody; anything.
+                        0 => Some(from) == hub || Some(to) == hub,
+                        1 => is_out(to),
+                        _ => chance.bool(),
+                    };
+                    if (is_out(from) || is_out(to)) && is_cut {
                         cut.insert((from, to));
                     }
                 }
