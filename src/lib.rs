@@ -27,13 +27,17 @@
 //! | [`storage`] | log, term and vote on disk |
 //! | [`wire`] | one JSON line a message |
 //! | [`config`] | `cluster.toml` |
+//! | [`checker`] | whether what clients were told can be true |
 //! | [`sim`] | a whole cluster in one thread, from a seed |
+//! | [`nemesis`] | a cluster of real processes, and everything that can happen to it |
 //! | [`client`] | the command-line client: words, connections, bench |
 
+pub mod checker;
 pub mod client;
 pub mod config;
 pub mod json;
 pub mod kv;
+pub mod nemesis;
 pub mod node;
 pub mod raft;
 pub mod server;

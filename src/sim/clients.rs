@@ -2,7 +2,7 @@
 //! contract: a write without a number is sent once; one with `(client, seq)` again, on another node, until
 //! there is a definite answer, and after giving up the client takes a new name.
 
-use super::history::Outcome;
+use crate::checker::Outcome;
 use crate::types::NodeId;
 use crate::wire::client::Op;
 
@@ -100,9 +100,7 @@ impl Client {
     /// What comes after an attempt that ended so. A write without a number whose fate is open is left alone.
     pub fn after(&mut self, op: &Op, outcome: &Outcome) -> Next {
         let is_numbered = matches!(op, Op::Write(command) if command.text().contains(r#""seq":"#));
-        let is_definite =
-            matches!(outcome, Outcome::Written(_) | Outcome::Got { .. } | Outcome::Scanned { .. });
-        if is_definite {
+        if outcome.is_definite() {
             self.is_done |= self.behaviour == Behaviour::Probe;
             return Next::Over;
         }

@@ -4,8 +4,8 @@
 use super::Violation;
 use super::plan::Plan;
 use crate::kv::KvStore;
-use crate::node::{Event, Node, Rejection, Rim, Work};
-use crate::raft::{Configuration, HardState, Log, Message, Note, RaftState, Start};
+use crate::node::{Event, Fault, Node, Rejection, Rim, Work};
+use crate::raft::{Configuration, HardState, Log, Note, RaftState, Start};
 use crate::storage::{MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
@@ -115,8 +115,9 @@ pub(super) struct Batch {
 pub(super) struct Process {
     pub node: Node<MemoryDisk, Ticket>,
     pub boot: u64,
-    pub peers_inbox: VecDeque<(Message, Incarnation)>,
-    pub poll: Option<Index>,
+    pub peers_inbox: VecDeque<(Envelope, Incarnation)>,
+    /// What is applied, and the hash after each entry since the last poll.
+    pub poll: Option<(Index, Vec<u64>)>,
     pub clients_inbox: VecDeque<Event<Ticket>>,
     pub ticks_due: u64,
     /// The application's store, and what it works on.
@@ -282,14 +283,17 @@ impl Machine {
         let events = process.peers_inbox.len() + process.clients_inbox.len();
         let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), notes: Vec::new() };
         let outcome = process.take_all(&mut recorder);
-        let outcome = outcome.and_then(|()| process.node.finish_batch(&mut recorder));
+        let outcome = outcome.map_err(Fault::Disk).and_then(|()| process.node.finish_batch(&mut recorder));
         let operations_after = self.disk.operations();
         let has_saved = operations_after != operations_before;
         let is_before = |(_, operations): &(Effect, u64)| has_saved && *operations < operations_after;
         let split = recorder.effects.iter().take_while(|effect| is_before(effect)).count();
         let mut before_save: Vec<Effect> = recorder.effects.into_iter().map(|(effect, _)| effect).collect();
         let after_save = before_save.split_off(split);
-        let error = outcome.err().map(|error| error.to_string());
+        let error = outcome.err().map(|fault| match fault {
+            Fault::Disk(error) => error.to_string(),
+            Fault::Diverged(diverged) => panic!("{diverged}"),
+        });
         let new_from = match &error {
             None => self.durable.follow(process.node.raft()),
             Some(_) => {
@@ -320,7 +324,7 @@ impl Process {
             node,
             boot,
             peers_inbox: VecDeque::new(),
-            poll: Some(Index::NONE),
+            poll: Some((Index::NONE, Vec::new())),
             clients_inbox: VecDeque::new(),
             ticks_due: 0,
             store: KvStore::new(),
@@ -337,16 +341,17 @@ impl Process {
 
     /// Peers first, then the application, then clients, then time, as the server does.
     fn take_all(&mut self, recorder: &mut Recorder) -> Result<(), StorageError> {
-        while let Some((message, incarnation)) = self.peers_inbox.pop_front() {
-            if self.greeted.insert(message.from) {
-                let remembered = self.node.remember_peer(message.from, incarnation)?;
+        while let Some((envelope, incarnation)) = self.peers_inbox.pop_front() {
+            let from = envelope.message.from;
+            if self.greeted.insert(from) {
+                let remembered = self.node.remember_peer(from, incarnation)?;
                 let is_same = !matches!(remembered, RememberedPeer::Different { .. });
-                assert!(is_same, "{} is taken for another node", message.from);
+                assert!(is_same, "{from} is taken for another node");
             }
-            self.node.take(Event::Peer(message), recorder);
+            self.node.take(Event::Peer(envelope), recorder);
         }
-        if let Some(last_applied) = self.poll.take() {
-            self.node.take(Event::Poll { last_applied }, recorder);
+        if let Some((last_applied, applied_hashes)) = self.poll.take() {
+            self.node.take(Event::Poll { last_applied, applied_hashes }, recorder);
         }
         while let Some(event) = self.clients_inbox.pop_front() {
             self.take_request(event, recorder);

@@ -10,7 +10,7 @@
 //!     |   Application (KvStore)    epochs            cas scan, retries crashes ...   |
 //!     +--------------------------------------------------------------------------------+
 //!     | after every event: Ledger (P1 to P8, P10, P12, P15)
-//!     v when time is over: heal, P11, power loss of all, scan; then History (P9)
+//!     v when time is over: heal, P11, power loss of all, scan; then the checker (P9, P10)
 //!   Verdict
 //! ```
 //!
@@ -27,17 +27,14 @@
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs` | who asks for what, and asks again |
 //! | `ledger.rs` | what must hold after every event |
-//! | `history.rs`, `model.rs` | what must hold of all answers together |
 //! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
 //! | `trace.rs` | the run as lines |
 //! | `batch.rs` | many seeds on several threads |
 
 pub mod batch;
 mod clients;
-mod history;
 mod ledger;
 mod machine;
-mod model;
 mod nemesis;
 mod network;
 mod plan;
@@ -48,33 +45,12 @@ mod sometimes;
 mod trace;
 mod world;
 
+pub use crate::checker::Violation;
 pub use plan::{FaultClass, Heal, Overrides, Plan};
 pub use sometimes::Sometimes;
 pub use trace::{Detail, Trace};
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// A property that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which one: P1 to P15.
-    pub property: &'static str,
-    /// How, in words.
-    pub what: String,
-}
-
-impl Violation {
-    fn new(property: &'static str, what: impl Into<String>) -> Violation {
-        Violation { property, what: what.into() }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.property, self.what)
-    }
-}
 
 type Checked = Result<(), Violation>;
 

@@ -2,10 +2,10 @@
 //! meets is drawn here.
 
 use super::Checked;
-use super::history::Outcome;
 use super::machine::Batch;
 use super::plan::FaultClass;
 use super::world::{Happening, World};
+use crate::checker::Outcome;
 use crate::raft::RoleName;
 use crate::storage::Failure;
 use crate::types::NodeId;

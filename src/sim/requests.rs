@@ -2,10 +2,10 @@
 //! an answer or nothing. What comes after that is the client's own decision.
 
 use super::clients::{Behaviour, Next};
-use super::history::{Operation, Outcome};
 use super::machine::Ticket;
 use super::trace::Detail;
 use super::world::{Attempt, Happening, World};
+use crate::checker::{Operation, Outcome};
 use crate::kv::KvStore;
 use crate::node::Event;
 use crate::types::NodeId;
@@ -29,11 +29,9 @@ impl World {
         let node = self.pick_node(home);
         for line in lines {
             let op = parse(line.as_bytes()).expect("a simulated client's line").op;
-            let operation = self.history.operations.len();
             self.event += 1;
-            let began = self.event;
-            self.history.operations.push(Operation { client: number, op, began, ended: None });
-            self.attempt(operation, node, 1);
+            let operation = self.history.push(Operation::sent(number, op, self.event));
+            self.attempt(operation, 0, node, 1);
         }
     }
 
@@ -43,10 +41,10 @@ impl World {
         home.or_else(|| self.chance.choice(&ids).copied()).unwrap_or(NodeId(1))
     }
 
-    fn attempt(&mut self, operation: usize, node: NodeId, delay_ms: u64) {
+    fn attempt(&mut self, operation: usize, place: usize, node: NodeId, delay_ms: u64) {
         self.next_attempt += 1;
         let number = self.next_attempt;
-        self.attempts.insert(number, Attempt { operation, node, is_over: false });
+        self.attempts.insert(number, Attempt { operation, place, node, is_over: false });
         self.after(delay_ms, Happening::Request { number });
     }
 
@@ -86,31 +84,27 @@ impl World {
     pub fn on_answer(&mut self, number: u64, outcome: Outcome) {
         let Some(attempt) = self.attempts.get_mut(&number).filter(|attempt| !attempt.is_over) else { return };
         attempt.is_over = true;
-        let (operation, node) = (attempt.operation, attempt.node);
-        let Some(Operation { client: number_of_client, op, ended, .. }) =
-            self.history.operations.get_mut(operation)
-        else {
-            return;
-        };
-        let client_number = *number_of_client;
+        let (number_of_operation, place, node) = (attempt.operation, attempt.place, attempt.node);
+        let Some(operation) = self.history.operations.get_mut(number_of_operation) else { return };
+        let client_number = operation.client;
         let Some(client) = self.clients.get_mut(client_number) else { return };
         self.trace.line(Detail::Timeline, self.now_ms, || {
             format!("client {client_number} hears from {node}: #{number} {outcome:?}")
         });
         self.sometimes.saw_outcome(&outcome);
         client.attempts += 1;
-        match client.after(op, &outcome) {
+        let next = client.after(&operation.op, &outcome);
+        operation.end(place, self.event, outcome);
+        match next {
             Next::Again => {
                 let ids = self.plan.ids();
                 let other = self.chance.choice(&ids).copied().unwrap_or(node);
                 let delay_ms = self.chance.u64(5..=100);
-                self.attempt(operation, other, delay_ms);
+                let place = operation.send_again(self.event);
+                self.attempt(number_of_operation, place, other, delay_ms);
             }
             Next::Over => {
                 client.open -= 1;
-                if !outcome.is_void() && !matches!(outcome, Outcome::Timeout | Outcome::Lost) {
-                    *ended = Some((self.event, outcome));
-                }
                 let most =
                     if client.behaviour == Behaviour::Probe { 100 } else { self.plan.rates.think_max_ms };
                 let think_ms = self.chance.u64(1..=most);

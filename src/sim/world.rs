@@ -2,7 +2,6 @@
 //! at a time, and after each batch of a node the ledger looks at it.
 
 use super::clients::{Behaviour, Client};
-use super::history::{History, Outcome};
 use super::ledger::Ledger;
 use super::machine::{Batch, Effect, Machine, StartFailure, Ticket};
 use super::nemesis::Trouble;
@@ -12,6 +11,7 @@ use super::requests::serve;
 use super::sometimes::Sometimes;
 use super::trace::{Detail, Trace};
 use super::{Checked, Run, Violation};
+use crate::checker::{History, Outcome, check_against_log};
 use crate::kv::Applied;
 use crate::node::{Rejection, Work};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
@@ -42,6 +42,8 @@ pub(super) enum Happening {
 /// One sending of a request.
 pub(super) struct Attempt {
     pub operation: usize,
+    /// Its place among the operation's attempts.
+    pub place: usize,
     pub node: NodeId,
     pub is_over: bool,
 }
@@ -116,7 +118,19 @@ impl World {
         self.after(500, Happening::Trouble(Trouble::Next));
         self.run_until(self.plan.run_ms, |_| false)?;
         self.settle()?;
-        self.history.check(&self.ledger, &mut self.sometimes)
+        self.check_history()
+    }
+
+    /// P9 and P10 of all answers together, and P15 once more.
+    fn check_history(&mut self) -> Checked {
+        let log = self.ledger.committed.iter().map(|(entry, _)| entry);
+        let replay = check_against_log(&self.history, log)?;
+        let hashes = self.ledger.hashes.iter().zip(&replay.hashes);
+        if let Some(index) = hashes.into_iter().position(|(applied, replayed)| applied != replayed) {
+            return Err(Violation::new("P15", format!("the replay has another hash after index {index}")));
+        }
+        (0..replay.deduplicated).for_each(|_| self.sometimes.saw("retry deduplicated"));
+        Ok(())
     }
 
     /// What there is to say at the end.
@@ -383,7 +397,7 @@ impl World {
         if let (Some(incarnation), Some(process)) = (incarnation, self.process(to))
             && process.peers_inbox.len() < PEERS_INBOX
         {
-            process.peers_inbox.push_back((envelope.message, incarnation));
+            process.peers_inbox.push_back((*envelope, incarnation));
             self.wake(to);
         }
         Ok(())
@@ -438,19 +452,21 @@ impl World {
         let Some(process) = &mut machine.process else { return Ok(()) };
         let Some(work) = process.work.take() else { return Ok(()) };
         let mut answers = Vec::new();
+        let mut hashes = Vec::new();
         for (entry, ticket) in work.entries {
             let Applied::Done(answer) = process.store.apply(&entry) else {
                 return Err(Violation::new("P4", format!("{id} cannot apply {}", entry.id())));
             };
             self.ledger.applied(id, &entry, process.store.applied_hash())?;
-            answers.extend(ticket.map(|ticket| (ticket.number, Outcome::Written(answer))));
+            hashes.push(process.store.applied_hash());
+            answers.extend(ticket.map(|ticket| (ticket.number, Outcome::from(answer))));
         }
         for ticket in work.reads {
             if let Some(read) = ticket.read {
                 answers.push((ticket.number, serve(&process.store, &read)));
             }
         }
-        process.poll = Some(process.store.last_applied());
+        process.poll = Some((process.store.last_applied(), hashes));
         for (number, outcome) in answers {
             self.answer(number, outcome);
         }
