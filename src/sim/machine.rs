@@ -10,7 +10,7 @@ use crate::storage::{MemoryDisk, Opening, RememberedPeer, Storage, StorageError}
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 /// What waits for an answer: the attempt's number, and for a read what is asked.
@@ -130,7 +130,8 @@ pub(super) struct Process {
     /// Who waits in the node, and the name of each write there.
     pub waiting: BTreeMap<u64, Option<RequestId>>,
     writes_taken: u64,
-    greeted: BTreeSet<NodeId>,
+    /// The peers that it has met, durably, and the incarnation of each.
+    pub greeted: BTreeMap<NodeId, Incarnation>,
     /// What the ledger has looked at.
     pub committed: Index,
     pub led_term: Option<Term>,
@@ -146,12 +147,31 @@ pub(super) struct Machine {
     pub durable: Durable,
     /// What a save that did not end would have made durable, whole or not at all.
     attempted: Option<Durable>,
+    /// What a disk held that was wiped: it speaks for the node that was, not for the one that came after it.
+    pub lost: Option<Durable>,
+    pub condition: Condition,
     incarnation: Incarnation,
     last_boot: u64,
     pub tick_ms: u64,
     pub is_paused: bool,
     /// It shall stay down.
     pub is_held_down: bool,
+}
+
+/// What has been done to a machine's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Sound,
+    /// A bit of a byte has turned over.
+    Flipped {
+        name: String,
+        at: usize,
+        mask: u8,
+    },
+    /// Everything is gone.
+    Empty,
+    /// Everything was gone, and it has begun anew, under its old id.
+    Anew,
 }
 
 /// What a start found.
@@ -180,19 +200,23 @@ impl fmt::Display for Started {
 pub(super) enum StartFailure {
     /// The disk did, as it was told to.
     Disk(String),
+    /// The storage does not take the folder.
+    Refused(String),
     /// It must not.
     Broken(Violation),
 }
 
 impl Machine {
-    pub fn new(id: NodeId, tick_ms: u64) -> Machine {
+    pub fn new(id: NodeId, tick_ms: u64, lies: bool) -> Machine {
         Machine {
             id,
-            disk: MemoryDisk::new(),
+            disk: new_disk(lies),
             process: None,
             life: 0,
             durable: Durable::default(),
             attempted: None,
+            lost: None,
+            condition: Condition::Sound,
             incarnation: Incarnation(1_000 + u64::from(id.0)),
             last_boot: 0,
             tick_ms,
@@ -221,11 +245,11 @@ impl Machine {
             voters: plan.ids(),
             bootstrap: self.last_boot == 0,
             incarnation: self.incarnation,
-            segment_limit_bytes: plan.rates.segment_limit_bytes,
+            segment_limit_bytes: plan.segment_limit_bytes,
         };
         let refused = |error: StorageError| match error.is_disk_fault() {
             true => StartFailure::Disk(error.to_string()),
-            false => broken("P14", format!("{id} refuses to start: {error}")),
+            false => StartFailure::Refused(error.to_string()),
         };
         let (mut storage, recovered) = Storage::open(self.disk.clone(), &opening).map_err(refused)?;
         let boot = storage.raise_boot().map_err(refused)?;
@@ -262,6 +286,26 @@ impl Machine {
         let names = crate::storage::Disk::list(&self.disk).unwrap_or_default();
         let segments = names.iter().filter(|name| name.starts_with("log-")).count();
         Ok(Started { was_torn, batch_survived, segments })
+    }
+
+    /// Everything on the disk is gone.
+    pub fn wipe(&mut self, lies: bool) {
+        self.disk = new_disk(lies);
+        self.lost = Some(std::mem::take(&mut self.durable));
+        self.attempted = None;
+        self.condition = Condition::Empty;
+    }
+
+    /// Somebody has said of an empty folder that it is a new node's.
+    pub fn begin_anew(&mut self) {
+        self.condition = Condition::Anew;
+        self.incarnation = Incarnation(2_000 + u64::from(self.id.0));
+        self.last_boot = 0;
+    }
+
+    /// What the node has on disk that the others know; a node that came after a wiped one has nothing.
+    pub fn remembered(&self) -> &Durable {
+        self.lost.as_ref().unwrap_or(&self.durable)
     }
 
     /// Ends the process. With `keeping`, the machine loses power too, and `keeping` chooses what survives of
@@ -318,6 +362,12 @@ impl Machine {
     }
 }
 
+fn new_disk(lies: bool) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    disk.lie(lies);
+    disk
+}
+
 impl Process {
     fn new(node: Node<MemoryDisk, Ticket>, boot: u64) -> Process {
         Process {
@@ -333,7 +383,7 @@ impl Process {
             syncing: None,
             waiting: BTreeMap::new(),
             writes_taken: 0,
-            greeted: BTreeSet::new(),
+            greeted: BTreeMap::new(),
             committed: Index::NONE,
             led_term: None,
         }
@@ -343,11 +393,8 @@ impl Process {
     fn take_all(&mut self, recorder: &mut Recorder) -> Result<(), StorageError> {
         while let Some((envelope, incarnation)) = self.peers_inbox.pop_front() {
             let from = envelope.message.from;
-            if self.greeted.insert(from) {
-                let remembered = self.node.remember_peer(from, incarnation)?;
-                let is_same = !matches!(remembered, RememberedPeer::Different { .. });
-                assert!(is_same, "{from} is taken for another node");
-            }
+            let is_known = self.accepts(from, incarnation)?;
+            assert!(is_known, "{from} is taken for another node");
             self.node.take(Event::Peer(envelope), recorder);
         }
         if let Some((last_applied, applied_hashes)) = self.poll.take() {
@@ -360,6 +407,19 @@ impl Process {
             self.node.take(Event::Tick, recorder);
         }
         Ok(())
+    }
+
+    /// Whether a peer is who it was, as the greeting finds out.
+    pub fn accepts(&mut self, peer: NodeId, incarnation: Incarnation) -> Result<bool, StorageError> {
+        if self.greeted.get(&peer) == Some(&incarnation) {
+            return Ok(true);
+        }
+        let remembered = self.node.remember_peer(peer, incarnation)?;
+        let is_same = !matches!(remembered, RememberedPeer::Different { .. });
+        if is_same {
+            self.greeted.insert(peer, incarnation);
+        }
+        Ok(is_same)
     }
 
     /// The node numbers the writes that it takes from 0: so each attempt's name in the log is known.
