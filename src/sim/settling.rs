@@ -21,7 +21,6 @@ impl World {
         let live = self.heal()?;
         let all_must_serve = self.plan.heal != Heal::MajorityWithStragglers;
         self.probe(&live, all_must_serve, "after everything was healed")?;
-        self.stays_settled()?;
         self.tell(|| "all machines lose power at once, for the last time".to_owned());
         let mut chance = stream(self.plan.seed, "end", (0, 0));
         for id in &live {
@@ -30,24 +29,37 @@ impl World {
         for id in &live {
             self.start(*id)?;
         }
-        self.probe(&live, all_must_serve, "after the power came back")
+        self.probe(&live, all_must_serve, "after the power came back")?;
+        if self.plan.heal == Heal::MajorityWithStragglers { self.stays_settled() } else { Ok(()) }
     }
 
-    /// Stragglers do not depose a leader whom a quorum hears and who hears a quorum (P11, FAULTS rows 8 and
-    /// 47). Until all have met the newest term, they may.
+    /// One link is cut, to the leader of a cluster in which nothing else happens: whoever misses the leader
+    /// must not depose it while a quorum hears it (P11, FAULTS rows 8 and 47).
     fn stays_settled(&mut self) -> Checked {
-        if self.plan.heal != Heal::MajorityWithStragglers {
+        let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;
+        self.network.mend_all();
+        for id in self.plan.ids() {
+            self.resume(id);
+        }
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let running = self.machines.values().filter(|machine| machine.process.is_some());
+        let running: Vec<(bool, NodeId)> = running.map(|machine| (leads(machine), machine.id)).collect();
+        let leader = running.iter().find(|(leads, _)| *leads).map(|(_, id)| *id);
+        let victim = running.iter().find(|(leads, _)| !leads).map(|(_, id)| *id);
+        // Without the victim there must be a quorum still.
+        let (Some(leader), Some(victim)) = (leader, victim) else { return Ok(()) };
+        if running.len() <= self.plan.quorum() {
             return Ok(());
         }
-        let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;
-        self.run_until(self.now_ms + patience_ms, |_| false)?;
         let before = self.newest_term();
+        self.tell(|| format!("{leader} and {victim} do not hear each other any more"));
+        self.network.cut(0, BTreeSet::from([(leader, victim), (victim, leader)]));
         self.run_until(self.now_ms + patience_ms, |_| false)?;
         let after = self.newest_term();
         if before == after {
             return Ok(());
         }
-        let what = format!("elections go on while a majority is connected: term {before}, later {after}");
+        let what = format!("{leader} leads term {before}, and a cut link to {victim} leads to term {after}");
         Err(Violation::new("P11", what))
     }
 
@@ -93,10 +105,6 @@ impl World {
 
     /// All that can be well, or a majority of them, half of the time without the leader.
     fn draw_live(&self, chance: &mut fastrand::Rng) -> BTreeSet<NodeId> {
-        let leads = |machine: &Machine| {
-            let process = machine.process.as_ref();
-            process.is_some_and(|process| process.node.raft().role() == RoleName::Leader)
-        };
         let sound = self.machines.values().filter(|machine| machine.lost.is_none());
         let mut ids: Vec<(bool, NodeId)> = sound.map(|machine| (leads(machine), machine.id)).collect();
         chance.shuffle(&mut ids);
@@ -181,4 +189,9 @@ impl World {
         self.tell(|| format!("served within {took_ms} ms {when}"));
         Ok(())
     }
+}
+
+fn leads(machine: &Machine) -> bool {
+    let process = machine.process.as_ref();
+    process.is_some_and(|process| process.node.raft().role() == RoleName::Leader)
 }
