@@ -22,13 +22,14 @@
 //! |---|---|
 //! | `plan.rs` | what a seed stands for: cluster, limits, troubles, turns |
 //! | `faults.rs`, `chance.rs` | the kinds of faults, and when there is one; chance in streams |
-//! | `world.rs`, `requests.rs` | the queue of events and what each does; the way of a client's request |
+//! | `world.rs` | the queue of events and what each does |
+//! | `requests.rs`, `messages.rs` | the ways of a client's request and of a node's message |
 //! | `nemesis.rs`, `weather.rs`, `partitions.rs` | troubles begin and end; those at a rate; those of links |
 //! | `lives.rs`, `settling.rs` | how processes start and die; the end, when all troubles are over |
 //! | `machine.rs` | one node: its disk, its process, the application beside it |
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs` | who asks for what, and asks again |
-//! | `ledger.rs` | what must hold after every event |
+//! | `ledger.rs`, `limits.rs` | what must hold after every event; of it, how much there may be of anything |
 //! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
 //! | `trace.rs` | the run as lines |
 //! | `batch.rs`, `shrink.rs` | many seeds on several threads; a run that failed, made small |
@@ -38,8 +39,10 @@ mod chance;
 mod clients;
 mod faults;
 mod ledger;
+mod limits;
 mod lives;
 mod machine;
+mod messages;
 mod nemesis;
 mod network;
 mod numbers;

@@ -5,9 +5,10 @@ use super::chance::stream;
 use super::clients::Client;
 use super::faults::{FaultClass, Trouble};
 use super::ledger::Ledger;
+use super::limits::Limits;
 use super::lives::Doom;
 use super::machine::{Batch, Effect, Machine, Process, Ticket};
-use super::network::{Arrival, Fate, Network};
+use super::network::{Arrival, Network};
 use super::plan::{ELECTION_TIMEOUT_MS, Plan, TICK_MS};
 use super::requests::serve;
 use super::sometimes::Sometimes;
@@ -19,13 +20,8 @@ use crate::kv::Applied;
 use crate::node::{Rejection, Work};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
 use crate::types::NodeId;
-use crate::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
+use crate::wire::peer::Envelope;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Messages that may wait for a node; more are dropped.
-const PEERS_INBOX: usize = 4096;
-/// One message in so many goes through the wire format.
-const WIRE_EVERY: u64 = 16;
 
 /// What can happen. `life` says to which process it belongs.
 #[derive(Debug)]
@@ -106,11 +102,12 @@ pub(super) struct World {
     pub attempts: BTreeMap<u64, Attempt>,
     pub next_attempt: u64,
     pub ledger: Ledger,
+    limits: Limits,
     pub sometimes: Sometimes,
     pub trace: Trace,
     /// No more troubles.
     pub is_calm: bool,
-    wire_count: u64,
+    pub wire_count: u64,
 }
 
 impl World {
@@ -137,6 +134,7 @@ impl World {
             attempts: BTreeMap::new(),
             next_attempt: 0,
             ledger: Ledger::default(),
+            limits: Limits::of(&plan),
             sometimes: Sometimes::default(),
             trace: Trace::new(detail),
             is_calm: false,
@@ -292,34 +290,13 @@ impl World {
         let Some(batch) = self.machines.get_mut(&id).and_then(Machine::run_batch) else { return Ok(()) };
         self.write_notes(id, &batch);
         self.ledger.check_batch(&mut self.machines, id, &batch, &mut self.sometimes)?;
-        self.waiting_is_bounded(id, &batch)?;
+        self.limits.check(&self.machines, id, &batch)?;
         if batch.error.is_none()
             && let Some(process) = self.machines.get(&id).and_then(|machine| machine.process.as_ref())
         {
             self.met.extend(process.greeted.keys().map(|peer| (id, *peer)));
         }
         self.carry_out_batch(id, life, batch)
-    }
-
-    /// P12: whoever a node has neither answered nor handed to its application counts.
-    fn waiting_is_bounded(&mut self, id: NodeId, batch: &Batch) -> Checked {
-        let gone = |effect: &Effect| match effect {
-            Effect::Send(_) => 0,
-            Effect::Work(work) => {
-                work.reads.len() + work.entries.iter().filter(|(_, ticket)| ticket.is_some()).count()
-            }
-            Effect::Reject(..) => 1,
-        };
-        let gone: usize = batch.before_save.iter().chain(&batch.after_save).map(gone).sum();
-        let waiting = self.process(id).map_or(0, |process| process.waiting.len().saturating_sub(gone));
-        let limit = self.plan.node_settings().max_waiting;
-        if waiting > limit {
-            return Err(Violation::new(
-                "P12",
-                format!("{waiting} requests wait in {id}, the limit is {limit}"),
-            ));
-        }
-        Ok(())
     }
 
     fn carry_out_batch(&mut self, id: NodeId, life: u64, mut batch: Batch) -> Checked {
@@ -388,88 +365,6 @@ impl World {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn send(&mut self, envelope: Envelope) {
-        let ends = (envelope.message.from, envelope.message.to);
-        self.trace.line(Detail::Messages, self.now_ms, || format!("{} sends {envelope:?}", ends.0));
-        let Some(incarnation) = self.machines.get(&ends.0).map(Machine::incarnation) else { return };
-        let (first, again) = self.network.send(ends, incarnation, self.now_ms, &self.weather);
-        if let Some(arrival) = again {
-            self.sometimes.saw("message duplicated");
-            let envelope = Box::new(envelope.clone());
-            self.at(arrival.at_ms, Happening::Arrive { arrival, envelope });
-        }
-        match first {
-            Some(arrival) => {
-                let envelope = Box::new(envelope);
-                self.at(arrival.at_ms, Happening::Arrive { arrival, envelope });
-            }
-            None => self.sometimes.saw("message dropped"),
-        }
-    }
-
-    fn on_arrive(&mut self, arrival: Arrival, envelope: Box<Envelope>) -> Checked {
-        let (from, to) = (envelope.message.from, envelope.message.to);
-        match self.network.arrive((from, to), arrival, &self.weather) {
-            Fate::Delivered => {}
-            Fate::Dropped => return Ok(()),
-            Fate::Late(later) => {
-                self.sometimes.saw("message of an earlier connection arrived");
-                self.at(later.at_ms, Happening::Arrive { arrival: later, envelope });
-                return Ok(());
-            }
-        }
-        self.wire_count += 1;
-        if self.wire_count.is_multiple_of(WIRE_EVERY) {
-            self.through_the_wire_format(&envelope)?;
-        }
-        if self.is_stranger(from, to, arrival) {
-            return Ok(());
-        }
-        self.trace.line(Detail::Messages, self.now_ms, || format!("{to} gets {envelope:?}"));
-        if let Some(process) = self.process(to)
-            && process.peers_inbox.len() < PEERS_INBOX
-        {
-            process.peers_inbox.push_back((*envelope, arrival.incarnation));
-            self.wake(to);
-        }
-        Ok(())
-    }
-
-    /// Whether the two would not have greeted each other: one of them lost its data since they met.
-    fn is_stranger(&mut self, from: NodeId, to: NodeId, arrival: Arrival) -> bool {
-        let Some(incarnation) = self.machines.get(&to).map(Machine::incarnation) else { return true };
-        let accepts = |process: Option<&mut Process>, peer, incarnation| {
-            process.is_none_or(|process| process.accepts(peer, incarnation).unwrap_or(false))
-        };
-        let is_lost = |id: &NodeId| self.machines.get(id).is_some_and(|machine| machine.lost.is_some());
-        if !is_lost(&from) && !is_lost(&to) {
-            return false;
-        }
-        let is_known = accepts(self.process(to), from, arrival.incarnation)
-            && accepts(self.process(from), to, incarnation);
-        if !is_known {
-            self.sometimes.saw("node without its data turned away");
-        }
-        !is_known
-    }
-
-    /// What an honest node says must pass the checks of the wire, and come out as it went in.
-    fn through_the_wire_format(&mut self, envelope: &Envelope) -> Checked {
-        let (me, peer) = (envelope.message.to, envelope.message.from);
-        let Some(term) = self.process(me).map(|process| process.node.raft().term()) else { return Ok(()) };
-        let line = PeerLine::Envelope(envelope.clone());
-        let mut bytes = Vec::new();
-        line.encode(&mut bytes);
-        bytes.pop();
-        let decoded = decode(&bytes, &Ends { me, peer, term });
-        if decoded != Ok(Decoded::Line(line)) {
-            let what = format!("{envelope:?} comes out of the wire format as {decoded:?}");
-            return Err(Violation::new("P13", what));
-        }
-        self.sometimes.saw("message through the wire format");
         Ok(())
     }
 
