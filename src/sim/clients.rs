@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 
 /// How often a numbered write is tried.
 const MAX_ATTEMPTS: u32 = 8;
+/// How long the long key is.
+const LONG_KEY_BYTES: usize = 700;
 /// The most writes that a turn has, and a little more: values are numbered by turn and place in it.
 const WRITES_A_TURN: u64 = 8;
 
@@ -204,6 +206,11 @@ impl Client {
     }
 }
 
+/// One of seven keys; the rare one makes an entry that is above the limits of a message, where those are
+/// small.
 fn draw_key(chance: &mut fastrand::Rng) -> String {
-    format!("k{}", chance.u8(0..6))
+    match chance.u8(0..61) {
+        60 => "k".repeat(LONG_KEY_BYTES),
+        number => format!("k{}", number % 6),
+    }
 }

@@ -1,6 +1,6 @@
 //! The links between nodes, one in each direction. A link keeps its messages in order, as TCP does, within
 //! one connection; when the connection breaks, what was under way is gone or, now and then, still arrives:
-//! late and beside what the next connection carries.
+//! late, beside what the next connection carries, and even when that is cut.
 
 use super::chance::stream;
 use super::faults::FaultClass;
@@ -92,11 +92,11 @@ impl Network {
     /// Whether a message gets through that arrives now.
     pub fn arrive(&mut self, (from, to): Ends, arrival: Arrival, weather: &Weather) -> Fate {
         let Some(link) = self.links.get_mut(&(from, to)) else { return Fate::Dropped };
-        let arrives = if link.is_cut { Fate::Dropped } else { Fate::Delivered };
-        let Some(epoch) = arrival.epoch else { return arrives };
+        // It has waited at its receiver: no cut holds it back.
+        let Some(epoch) = arrival.epoch else { return Fate::Delivered };
         link.under_way -= 1;
         if epoch == link.epoch {
-            return arrives;
+            return if link.is_cut { Fate::Dropped } else { Fate::Delivered };
         }
         match weather.strikes(FaultClass::Stale, &[from, to], &mut link.chance.fork()) {
             Some(after_ms) => Fate::Late(Arrival { at_ms: arrival.at_ms + after_ms, epoch: None, ..arrival }),

@@ -9,7 +9,7 @@ use super::weather::Weather;
 use super::world::World;
 use super::{Checked, Violation};
 use crate::raft::RoleName;
-use crate::types::NodeId;
+use crate::types::{NodeId, Term};
 use std::collections::BTreeSet;
 
 /// Within so many election timeouts a cluster that was healed must serve (P11).
@@ -29,7 +29,43 @@ impl World {
         for id in &live {
             self.start(*id)?;
         }
-        self.probe(&live, all_must_serve, "after the power came back")
+        self.probe(&live, all_must_serve, "after the power came back")?;
+        if self.plan.heal == Heal::MajorityWithStragglers { self.stays_settled() } else { Ok(()) }
+    }
+
+    /// One link is cut, to the leader of a cluster in which nothing else happens: whoever misses the leader
+    /// must not depose it while a quorum hears it (P11, FAULTS rows 8 and 47).
+    fn stays_settled(&mut self) -> Checked {
+        let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;
+        self.network.mend_all();
+        for id in self.plan.ids() {
+            self.resume(id);
+        }
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let running = self.machines.values().filter(|machine| machine.process.is_some());
+        let running: Vec<(bool, NodeId)> = running.map(|machine| (leads(machine), machine.id)).collect();
+        let leader = running.iter().find(|(leads, _)| *leads).map(|(_, id)| *id);
+        let victim = running.iter().find(|(leads, _)| !leads).map(|(_, id)| *id);
+        // Without the victim there must be a quorum still.
+        let (Some(leader), Some(victim)) = (leader, victim) else { return Ok(()) };
+        if running.len() <= self.plan.quorum() {
+            return Ok(());
+        }
+        let before = self.newest_term();
+        self.tell(|| format!("{leader} and {victim} do not hear each other any more"));
+        self.network.cut(0, BTreeSet::from([(leader, victim), (victim, leader)]));
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let after = self.newest_term();
+        if before == after {
+            return Ok(());
+        }
+        let what = format!("{leader} leads term {before}, and a cut link to {victim} leads to term {after}");
+        Err(Violation::new("P11", what))
+    }
+
+    fn newest_term(&self) -> Term {
+        let processes = self.machines.values().filter_map(|machine| machine.process.as_ref());
+        processes.map(|process| process.node.raft().term()).max().unwrap_or_default()
     }
 
     /// Ends all troubles but those of the nodes that are to stay out. Says who is well.
@@ -69,10 +105,6 @@ impl World {
 
     /// All that can be well, or a majority of them, half of the time without the leader.
     fn draw_live(&self, chance: &mut fastrand::Rng) -> BTreeSet<NodeId> {
-        let leads = |machine: &Machine| {
-            let process = machine.process.as_ref();
-            process.is_some_and(|process| process.node.raft().role() == RoleName::Leader)
-        };
         let sound = self.machines.values().filter(|machine| machine.lost.is_none());
         let mut ids: Vec<(bool, NodeId)> = sound.map(|machine| (leads(machine), machine.id)).collect();
         chance.shuffle(&mut ids);
@@ -91,10 +123,18 @@ impl World {
         }
         let is_out = |id: NodeId| !live.contains(&id);
         let with_stragglers = self.plan.heal == Heal::MajorityWithStragglers;
+        let (shape, hub) = (chance.u8(0..3), live.first().copied());
         let mut cut = BTreeSet::new();
         for from in self.plan.ids() {
             for to in self.plan.ids() {
-                if (is_out(from) || is_out(to)) && (!with_stragglers || chance.bool()) {
+                let is_cut = match shape {
+                    _ if !with_stragglers => true,
+                    // They miss one node, which may lead; they hear nobody; anything.
+                    0 => Some(from) == hub || Some(to) == hub,
+                    1 => is_out(to),
+                    _ => chance.bool(),
+                };
+                if (is_out(from) || is_out(to)) && is_cut {
                     cut.insert((from, to));
                 }
             }
@@ -149,4 +189,9 @@ impl World {
         self.tell(|| format!("served within {took_ms} ms {when}"));
         Ok(())
     }
+}
+
+fn leads(machine: &Machine) -> bool {
+    let process = machine.process.as_ref();
+    process.is_some_and(|process| process.node.raft().role() == RoleName::Leader)
 }

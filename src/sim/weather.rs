@@ -29,7 +29,7 @@ impl Weather {
     pub fn begin(&mut self, trouble: &Trouble, node: Option<NodeId>, chance: &mut fastrand::Rng) -> String {
         let (rate, max_ms) = match trouble.class {
             FaultClass::Loss => (chance.f64() * chance.f64() * 0.4, 0),
-            FaultClass::Duplicates => (chance.f64() * 0.1, 300),
+            FaultClass::Duplicates => (chance.f64() * 0.1, *chance.choice(&[300, 3_000]).unwrap_or(&300)),
             FaultClass::Delay => (0.25, chance.u64(10..=250)),
             FaultClass::Stale => (0.2 + chance.f64() * 0.8, 3_000),
             FaultClass::SlowDisk => (chance.f64() * 0.3, *chance.choice(&[20, 100, 1_500]).unwrap_or(&100)),
