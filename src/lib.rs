@@ -29,6 +29,7 @@
 //! | [`config`] | `cluster.toml` |
 //! | [`checker`] | whether what clients were told can be true |
 //! | [`sim`] | a whole cluster in one thread, from a seed |
+//! | [`nemesis`] | a cluster of real processes, and everything that can happen to it |
 //! | [`client`] | the command-line client: words, connections, bench |
 
 pub mod checker;
@@ -36,6 +37,7 @@ pub mod client;
 pub mod config;
 pub mod json;
 pub mod kv;
+pub mod nemesis;
 pub mod node;
 pub mod raft;
 pub mod server;

@@ -20,14 +20,20 @@
 //! its entries count for nothing here until they are saved. If the save fails, the process ends, and in that
 //! term this node never leads again.
 
+mod divergence;
 mod reads;
 mod writes;
 
-use crate::raft::{Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
+pub use divergence::Diverged;
+
+use crate::raft::{Body, Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
 use crate::storage::{Disk, RememberedPeer, Storage, StorageError};
-use crate::types::{Command, Entry, Incarnation, Index, NodeId, RequestId, Term};
+use crate::types::{AppliedState, Command, Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::peer::Envelope;
+use divergence::Divergence;
 use reads::Reads;
+use std::collections::BTreeMap;
+use std::fmt;
 use writes::Writes;
 
 /// What can happen to a node. `T` is whatever the rim wants back with an answer.
@@ -36,7 +42,7 @@ pub enum Event<T> {
     /// A unit of time has passed.
     Tick,
     /// A peer's message, already checked.
-    Peer(Message),
+    Peer(Envelope),
     /// A client's write, already checked.
     Write {
         /// The command's text.
@@ -53,6 +59,8 @@ pub enum Event<T> {
     Poll {
         /// The application's `last_applied`.
         last_applied: Index,
+        /// Its `applied_hash` after each of the entries that it was given since its last poll.
+        applied_hashes: Vec<u64>,
     },
 }
 
@@ -75,6 +83,32 @@ pub enum Rejection {
     Unavailable,
     /// No outcome in time.
     Timeout,
+}
+
+/// Why a node must not go on.
+#[derive(Debug)]
+pub enum Fault {
+    /// Its disk.
+    Disk(StorageError),
+    /// Its store, which differs from the others'.
+    Diverged(Diverged),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Disk(error) => fmt::Display::fmt(error, f),
+            Fault::Diverged(diverged) => fmt::Display::fmt(diverged, f),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Fault {
+        Fault::Disk(error)
+    }
 }
 
 /// Where a node's decisions go. Nothing here may block.
@@ -146,6 +180,7 @@ pub struct Node<D: Disk, T> {
     output: Output,
     writes: Writes<T>,
     reads: Reads<T>,
+    divergence: Divergence,
     /// The application waits for work.
     is_polling: bool,
     /// The last entry that the application was given.
@@ -159,6 +194,7 @@ pub struct Node<D: Disk, T> {
 impl<D: Disk, T> Node<D, T> {
     /// A node that has just started, its `boot` counter already raised and saved.
     pub fn new(raft: RaftState, boot: u64, storage: Storage<D>, settings: NodeSettings) -> Node<D, T> {
+        let divergence = Divergence::new(raft.last_applied(), raft.settings().heartbeat_ticks);
         Node {
             handed_out: raft.last_applied(),
             noted_term: raft.term(),
@@ -169,6 +205,7 @@ impl<D: Disk, T> Node<D, T> {
             output: Output::default(),
             writes: Writes::new(),
             reads: Reads::new(),
+            divergence,
             is_polling: false,
             now_tick: 0,
             event_number: 0,
@@ -204,19 +241,25 @@ impl<D: Disk, T> Node<D, T> {
                 self.now_tick += 1;
                 self.raft.step(Input::Tick, &mut self.output);
             }
-            Event::Peer(message) => self.raft.step(Input::Message(message), &mut self.output),
+            Event::Peer(Envelope { applied, message, .. }) => {
+                for (node, state) in applied.into_iter().filter(|(node, _)| *node != self.raft.id()) {
+                    self.divergence.hear(node, state);
+                }
+                self.raft.step(Input::Message(message), &mut self.output);
+            }
             Event::Write { ticket, .. } | Event::Read { ticket } if self.is_full() => {
                 rim.reject(ticket, Rejection::Busy);
             }
             Event::Write { ticket, .. } if self.writes.is_full() => rim.reject(ticket, Rejection::Busy),
             Event::Write { command, ticket } => self.writes.arrive(command, ticket, deadline_tick),
             Event::Read { ticket } => self.reads.arrive(ticket, deadline_tick),
-            Event::Poll { last_applied } => {
+            Event::Poll { last_applied, applied_hashes } => {
                 assert_eq!(
                     last_applied, self.handed_out,
                     "the application applies what it was given, all of it"
                 );
                 self.is_polling = true;
+                self.divergence.applied(applied_hashes);
                 self.raft.step(Input::Applied { index: last_applied }, &mut self.output);
             }
         }
@@ -226,9 +269,10 @@ impl<D: Disk, T> Node<D, T> {
         self.writes.waiting() + self.reads.waiting() >= self.settings.max_waiting
     }
 
-    /// Carries out what the batch's events led to: send what may go, save, send the rest, publish. An error
-    /// of the disk is fatal: the node must not be used any more.
-    pub fn finish_batch(&mut self, rim: &mut impl Rim<T>) -> Result<(), StorageError> {
+    /// Carries out what the batch's events led to: send what may go, save, send the rest, publish. A fault is
+    /// final: the node must not be used any more.
+    pub fn finish_batch(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        self.check_divergence()?;
         self.propose_held_writes();
         if let Some(number) = self.reads.take_news() {
             self.raft.step(Input::Read { number }, &mut self.output);
@@ -249,6 +293,17 @@ impl<D: Disk, T> Node<D, T> {
         Ok(())
     }
 
+    /// Before anything leaves: whose store cannot be trusted says nothing more.
+    fn check_divergence(&mut self) -> Result<(), Fault> {
+        let (id, leader, now_tick) = (self.raft.id(), self.raft.leader(), self.now_tick);
+        let Some(verdict) = self.divergence.verdict(id, leader, self.raft.configuration(), now_tick) else {
+            return Ok(());
+        };
+        let log = self.raft.log();
+        let entry_at = |index| log.term_at(index).map(|term| EntryId::new(term, index));
+        Err(Fault::Diverged(self.divergence.describe(id, &verdict, entry_at)))
+    }
+
     /// What the sync made true may commit entries, which the followers are told at once.
     fn finish_save(&mut self, rim: &mut impl Rim<T>) {
         let mut output = Output::default();
@@ -264,8 +319,22 @@ impl<D: Disk, T> Node<D, T> {
     fn send(&mut self, messages: Vec<Message>, rim: &mut impl Rim<T>) {
         for message in messages {
             self.event_number += 1;
-            rim.send(Envelope { boot: self.boot, event: self.event_number, message });
+            let applied = match &message.body {
+                Body::AppendEntries(_) => self.tell_applied(message.to, true),
+                Body::AppendEntriesResponse(_) => self.tell_applied(message.to, false),
+                Body::RequestVote(_)
+                | Body::RequestVoteResponse(_)
+                | Body::ForwardProposals(_)
+                | Body::ForwardProposalsResponse(_)
+                | Body::ReadIndexRequest(_)
+                | Body::ReadIndexResponse(_) => BTreeMap::new(),
+            };
+            rim.send(Envelope { boot: self.boot, event: self.event_number, applied, message });
         }
+    }
+
+    fn tell_applied(&mut self, peer: NodeId, leads: bool) -> BTreeMap<NodeId, AppliedState> {
+        self.divergence.tell(self.raft.id(), peer, leads, self.now_tick)
     }
 
     fn publish(&mut self, output: &mut Output, rim: &mut impl Rim<T>) {

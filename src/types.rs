@@ -10,6 +10,11 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
 
+/// The largest counter of any kind, 2^53 - 1: the largest number that every JSON reader keeps exactly. No
+/// honest counter gets there, so what is read from outside is refused above it, and counting on from what is
+/// below cannot overflow.
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
+
 /// A member of the cluster, 1 to 65535, as `cluster.toml` names it. Shown as `n1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -29,8 +34,9 @@ impl fmt::Debug for NodeId {
 
 /// A random number that a node's folder gets when it is made. Two folders never share one, so that a wiped
 /// node which comes back under its old id is noticed. Shown as 16 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(pub u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(#[serde(with = "hex_digits")] pub u64);
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,18 +50,19 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-impl Serialize for Incarnation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+/// A number as 16 hex digits: a JSON number of 64 bits would lose some of them in many a reader.
+mod hex_digits {
+    use super::{Deserialize, Deserializer, Serializer};
 
-impl<'de> Deserialize<'de> for Incarnation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Incarnation, D::Error> {
+    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:016x}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
         match u64::from_str_radix(&text, 16) {
-            Ok(number) if Incarnation(number).to_string() == text => Ok(Incarnation(number)),
-            Ok(_) | Err(_) => Err(serde::de::Error::custom("an incarnation is 16 lowercase hex digits")),
+            Ok(number) if format!("{number:016x}") == text => Ok(number),
+            Ok(_) | Err(_) => Err(serde::de::Error::custom("expected 16 lowercase hex digits")),
         }
     }
 }
@@ -231,6 +238,16 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
     }
+}
+
+/// How far an application is and what it has come to: index and hash belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedState {
+    /// The last entry that was applied.
+    pub last_applied: Index,
+    /// The running hash over all that was applied up to there. On the wire 16 hex digits.
+    #[serde(with = "hex_digits")]
+    pub applied_hash: u64,
 }
 
 /// One entry of the log: where it stands, who asked for it, what it says.

@@ -2,7 +2,7 @@
 //! means, and what becomes of clients that wait.
 
 use raftkv::kv::{Applied, KvStore};
-use raftkv::node::{Event, Node, NodeSettings, Rejection, Rim, Work};
+use raftkv::node::{Event, Fault, Node, NodeSettings, Rejection, Rim, Work};
 use raftkv::raft::message::{
     AppendEntries, AppendOutcome, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
 };
@@ -10,6 +10,7 @@ use raftkv::raft::{Body, Configuration, Log, Message, Note, RaftState, RoleName,
 use raftkv::storage::{Failure, MemoryDisk, Opening, Storage, StorageError};
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use raftkv::wire::peer::Envelope;
+use std::collections::BTreeMap;
 
 const ELECTION_TIMEOUT_TICKS: u32 = 20;
 const REQUEST_TIMEOUT_TICKS: u64 = 100;
@@ -46,6 +47,7 @@ struct Harness {
     node: Node<MemoryDisk, Ticket>,
     rim: Recorder,
     store: KvStore,
+    applied_hashes: Vec<u64>,
 }
 
 impl Harness {
@@ -88,10 +90,10 @@ impl Harness {
         };
         let node = Node::new(RaftState::new(start, settings), boot, storage, node_settings);
         let rim = Recorder { disk: disk.clone(), ..Recorder::default() };
-        Harness { node, rim, store: KvStore::new() }
+        Harness { node, rim, store: KvStore::new(), applied_hashes: Vec::new() }
     }
 
-    fn batch(&mut self, events: impl IntoIterator<Item = Event<Ticket>>) -> Result<(), StorageError> {
+    fn batch(&mut self, events: impl IntoIterator<Item = Event<Ticket>>) -> Result<(), Fault> {
         for event in events {
             self.node.take(event, &mut self.rim);
         }
@@ -100,16 +102,18 @@ impl Harness {
 
     fn poll(&mut self) {
         let last_applied = self.store.last_applied();
-        self.batch([Event::Poll { last_applied }]).expect("the disk is sound");
+        let applied_hashes = std::mem::take(&mut self.applied_hashes);
+        self.batch([Event::Poll { last_applied, applied_hashes }]).expect("the disk is sound");
     }
 
     fn tick(&mut self, count: u32) {
         (0..count).for_each(|_| self.batch([Event::Tick]).expect("the disk is sound"));
     }
 
-    fn hear(&mut self, from: u16, term: u64, body: Body) -> Result<(), StorageError> {
+    fn hear(&mut self, from: u16, term: u64, body: Body) -> Result<(), Fault> {
         let message = Message { from: NodeId(from), to: NodeId(1), term: Term(term), body };
-        self.batch([Event::Peer(message)])
+        let applied = BTreeMap::new();
+        self.batch([Event::Peer(Envelope { boot: 1, event: 1, applied, message })])
     }
 
     /// What was sent since the last call, with how many operations the disk had seen by then.
@@ -123,6 +127,7 @@ impl Harness {
         for work in std::mem::take(&mut self.rim.work) {
             for (entry, ticket) in work.entries {
                 assert!(matches!(self.store.apply(&entry), Applied::Done(_)));
+                self.applied_hashes.push(self.store.applied_hash());
                 answered.extend(ticket);
             }
             answered.extend(work.reads);
@@ -197,12 +202,12 @@ fn a_failing_disk_ends_the_node_and_acknowledges_nothing_after() {
             let mut harness = lone_leader(&disk);
             disk.fail_after(skip, failure);
             let error = harness.batch([set("1", "w1")]).expect_err("the disk fails");
-            assert!(error.is_disk_fault(), "{error}");
+            assert!(matches!(&error, Fault::Disk(error) if error.is_disk_fault()), "{error}");
             assert!(harness.rim.work.is_empty(), "nothing is handed out: {:?}", harness.rim.work);
             assert!(harness.rim.rejected.is_empty(), "the outcome is not known: {:?}", harness.rim.rejected);
             // Never tried again (FAULTS row 42): whatever comes, there is only the same refusal.
             let again = harness.batch([set("2", "w2")]).expect_err("the disk was given up");
-            assert!(matches!(again, StorageError::GivenUp), "{again}");
+            assert!(matches!(again, Fault::Disk(StorageError::GivenUp)), "{again}");
             assert!(harness.rim.work.is_empty());
         }
     }

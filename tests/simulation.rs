@@ -1,11 +1,20 @@
 //! The simulator's share of the tests: a thousand clusters, each from a seed, in none of which anything
-//! breaks that must hold. When one fails, the message names the command that repeats it, as a timeline.
+//! breaks that must hold. When one fails, the message names the command that repeats it, as a timeline, and
+//! the one that repeats it made small.
 
 use raftkv::sim::batch::{Totals, run_seeds};
-use raftkv::sim::{Detail, Overrides, Plan, run};
+use raftkv::sim::shrink::{Shrunk, shrink};
+use raftkv::sim::{Detail, Faults, Overrides, Plan, Violation, run};
+use std::process::{Command, Output};
 
 const SEEDS: u64 = 1_000;
 const THREADS: usize = 2;
+/// In so many runs a failing one is made small, as far as they take it.
+const SHRINK_RUNS: u64 = 400;
+
+fn make_small(plan: &Plan, violation: &Violation) -> Shrunk {
+    shrink(plan, violation, &mut |runs, _| runs < SHRINK_RUNS)
+}
 
 #[test]
 fn whatever_breaks_what_must_hold_holds() {
@@ -13,7 +22,10 @@ fn whatever_breaks_what_must_hold_holds() {
     let failures: Vec<String> = totals
         .failures
         .iter()
-        .map(|(plan, violation)| format!("{plan}\n  {violation}\n  again: {}", plan.command()))
+        .map(|(plan, violation)| {
+            let small = make_small(plan, violation).plan.command();
+            format!("{plan}\n  {violation}\n  again: {}\n  made small: {small}", plan.command())
+        })
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     let missing = totals.sometimes.missing();
@@ -44,10 +56,80 @@ fn what_is_written_down_changes_nothing() {
 
 #[test]
 fn a_batch_counts_every_run() {
-    let overrides = Overrides { nodes: Some(3), faults: Some(Default::default()), run_ms: Some(1_000) };
+    let overrides = Overrides {
+        nodes: Some(3),
+        faults: Some(Faults::default()),
+        run_ms: Some(1_000),
+        ..Overrides::default()
+    };
     let totals: Totals = run_seeds(5..=9, &overrides, THREADS, &|_| true);
     assert_eq!(totals.runs, 5);
     assert!(totals.simulated_ms >= 5 * 1_000, "{} ms", totals.simulated_ms);
     let missing = totals.sometimes.missing();
     assert!(missing.contains(&"power of all lost"), "without faults there are none: {missing:?}");
+}
+
+// ---- Made small
+// --------------------------------------------------------------------------------------------------
+
+/// Runs the simulator's program with these arguments.
+fn program(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftkv-sim"));
+    command.args(arguments.split_whitespace()).output().expect("the simulator runs")
+}
+
+/// The first of these seeds that fails with these faults, and how.
+fn first_failure(faults: &str) -> (Plan, Violation) {
+    let faults: Faults = faults.parse().expect("kinds of faults");
+    let overrides = Overrides { nodes: Some(5), faults: Some(faults), ..Overrides::default() };
+    let failure = (1..=20).find_map(|seed| {
+        let plan = Plan::with(seed, &overrides);
+        run(&plan, Detail::Nothing).violation.map(|violation| (plan, violation))
+    });
+    failure.expect("one of twenty seeds fails")
+}
+
+/// What a run keeps of its seed: nodes, kinds of faults, troubles, turns, milliseconds.
+fn sizes(plan: &Plan) -> [u64; 5] {
+    let count = |count: usize| u64::try_from(count).expect("a small number");
+    let Overrides { troubles, turns, .. } = plan.overrides();
+    let troubles = troubles.as_ref().map_or(u64::MAX, |troubles| count(troubles.len()));
+    let turns = turns.as_ref().map_or(u64::MAX, |turns| count(turns.len()));
+    [plan.nodes.into(), count(plan.faults.0.len()), troubles, turns, plan.run_ms]
+}
+
+/// The command that a small run prints must be that run, to the byte: the trace's hash tells.
+fn assert_repeats(small: &Shrunk) {
+    let command = small.plan.command();
+    let arguments = command.strip_prefix("raftkv-sim ").expect("a call of the program");
+    let output = program(arguments);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+    let hash = run(&small.plan, Detail::Timeline).trace.hash();
+    assert!(said.contains(&format!("trace {hash:016x}")), "{command}: {said}");
+    assert!(said.contains(&small.violation.to_string()), "{command}: {said}");
+}
+
+#[test]
+fn a_lying_disk_comes_down_to_one_node_that_loses_power() {
+    let (plan, violation) = first_failure("lying-disks,loss,delay,partitions,power-loss,pauses");
+    let small = make_small(&plan, &violation);
+    assert_eq!(small.violation.property, violation.property);
+    assert!(small.is_smallest, "in {} runs", small.runs);
+    // All machines lose power at the end of every run, and more is not needed.
+    assert_eq!(sizes(&small.plan), [1, 1, 0, 0, 0], "{}", small.plan.command());
+    assert_repeats(&small);
+}
+
+#[test]
+fn a_stale_read_comes_down_to_a_write_and_a_read() {
+    let (plan, violation) = first_failure("hasty-reads,loss,delay,partitions,crashes,pauses");
+    assert_eq!(violation.property, "P9", "{violation}");
+    let small = make_small(&plan, &violation);
+    assert_eq!(small.violation.property, "P9");
+    assert!(small.is_smallest, "in {} runs", small.runs);
+    let [nodes, faults, troubles, turns, run_ms] = sizes(&small.plan);
+    assert!((1..=3).contains(&nodes) && faults <= 2 && troubles <= 2, "{}", small.plan.command());
+    assert!((2..=4).contains(&turns) && run_ms < 30_000, "{}", small.plan.command());
+    assert_repeats(&small);
 }

@@ -99,24 +99,192 @@ impl RaftState {
             "{self}: the committed entry {} is gone",
             before.committed
         );
-        let role = self.role();
-        let led_throughout = same_term && before.role == RoleName::Leader && role == RoleName::Leader;
+        let led = same_term && before.role == RoleName::Leader;
         assert!(
-            !led_throughout || self.log.contains(before.last),
+            !led || self.log.contains(before.last),
             "{self}: a leader's log only grows, but {} is gone",
             before.last
         );
-        let is_legal = match (before.role, role) {
-            // A campaign begins with a pre-vote; in a cluster of one it is won within the same step.
-            (RoleName::Follower, RoleName::Candidate) => false,
-            (RoleName::Follower, RoleName::Leader) => self.term == before.term.next(),
-            (RoleName::Leader, RoleName::PreCandidate | RoleName::Candidate) => false,
-            (RoleName::PreCandidate, RoleName::Leader) => self.term == before.term.next(),
-            (RoleName::Candidate, RoleName::Leader) => same_term,
-            (RoleName::Candidate, RoleName::Candidate) => same_term,
-            (RoleName::PreCandidate, _) | (_, RoleName::Follower | RoleName::PreCandidate) => true,
+        let is_legal = match (before.role, self.role()) {
+            (_, RoleName::Follower) => true,
+            (RoleName::Follower | RoleName::PreCandidate | RoleName::Candidate, RoleName::PreCandidate) => {
+                same_term
+            }
+            (RoleName::Candidate, RoleName::Candidate | RoleName::Leader) => same_term,
             (RoleName::Leader, RoleName::Leader) => same_term,
+            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step.
+            (RoleName::PreCandidate, RoleName::Candidate) | (RoleName::Follower, RoleName::Leader) => {
+                self.term == before.term.next()
+            }
+            (RoleName::Follower, RoleName::Candidate) => false,
+            (RoleName::PreCandidate, RoleName::Leader) => false,
+            (RoleName::Leader, RoleName::PreCandidate | RoleName::Candidate) => false,
         };
         assert!(is_legal, "{self}: no way leads here from {}@{}", before.role, before.term);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::role::{Candidate, Follower, Leader};
+    use super::super::{Configuration, HardState, Log, Settings, Start};
+    use super::*;
+    use crate::types::{Command, Entry};
+    use std::collections::BTreeSet;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    const SETTINGS: Settings = Settings {
+        heartbeat_ticks: 3,
+        election_timeout_min_ticks: 10,
+        election_timeout_max_ticks: 20,
+        max_append_entries: 100,
+        max_append_bytes: 1 << 20,
+        max_in_flight_messages: 8,
+        max_in_flight_bytes: 1 << 20,
+        max_uncommitted_bytes: 1 << 20,
+        max_forwarded_bytes: 1 << 20,
+    };
+
+    fn log(terms: &[u64]) -> Log {
+        let entry = |(index, term): (i64, &u64)| Entry {
+            term: Term(*term),
+            index: Index(index),
+            request: None,
+            command: Command::noop(),
+        };
+        Log::new(EntryId::NONE, (0..).zip(terms).map(entry).collect())
+    }
+
+    /// Node 1 of three, in term 5, which it voted for itself in; two entries of three are committed.
+    fn follower() -> RaftState {
+        let start = Start {
+            id: NodeId(1),
+            boot: 1,
+            configuration: Configuration::new([1, 2, 3].map(NodeId)),
+            hard_state: HardState { term: Term(5), voted_for: Some(NodeId(1)) },
+            log: log(&[1, 1, 2]),
+            seed: 1,
+        };
+        let mut state = RaftState::new(start, SETTINGS);
+        (state.commit_index, state.last_applied) = (Index(1), Index(1));
+        state
+    }
+
+    fn leader() -> RaftState {
+        let mut state = follower();
+        state.role = Role::Leader(Leader::new(&state));
+        state
+    }
+
+    fn candidate(pre_vote: bool) -> RaftState {
+        let (granted, refused) = (BTreeSet::new(), BTreeSet::new());
+        let role = Candidate { pre_vote, granted, refused, elapsed_ticks: 0, timeout_ticks: 10 };
+        let mut state = follower();
+        state.role = Role::Candidate(role);
+        state
+    }
+
+    /// What the checks say of a step from `before` to what `change` makes of it; nothing when all is well.
+    fn violation(before: &RaftState, change: impl FnOnce(&mut RaftState)) -> String {
+        let mut after = before.clone();
+        change(&mut after);
+        let check = || after.check_invariants(&Before::of(before));
+        match catch_unwind(AssertUnwindSafe(check)) {
+            Ok(()) => String::new(),
+            Err(panic) => *panic.downcast::<String>().expect("a message with values in it"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(before: &RaftState, change: impl FnOnce(&mut RaftState), why: &str) {
+        let found = violation(before, change);
+        assert!(found.contains(why), "expected \"{why}\", found \"{found}\"");
+    }
+
+    fn progress_of_2(state: &mut RaftState) -> &mut crate::raft::progress::Progress {
+        let Role::Leader(leader) = &mut state.role else { panic!("it leads") };
+        leader.progress.get_mut(&NodeId(2)).expect("a peer")
+    }
+
+    #[test]
+    fn a_state_that_can_not_be_is_refused() {
+        let state = follower();
+        refused(&state, |state| state.last_applied = Index(2), "applied what is not committed");
+        refused(&state, |state| state.commit_index = Index(3), "committed what is not in the log");
+        refused(&state, |state| state.saved_index = Index(3), "saved 3 beyond the log");
+        refused(&state, |state| state.term = Term(1), "an entry of a term that has not begun");
+        let follows_itself = Role::Follower(Follower::new(Some(NodeId(1)), 0, 10));
+        refused(&state, |state| state.role = follows_itself, "follows itself");
+    }
+
+    #[test]
+    fn who_campaigns_or_leads_has_its_own_vote() {
+        let without_a_vote = Configuration::new([2, 3].map(NodeId));
+        let leaves = |state: &mut RaftState| state.configuration = without_a_vote;
+        refused(&candidate(true), leaves, "campaigns without a vote of its own");
+        let without_its_vote = |mut state: RaftState| {
+            state.voted_for = None;
+            state
+        };
+        refused(&without_its_vote(candidate(false)), |_| (), "a candidate voted for");
+        refused(&without_its_vote(leader()), |_| (), "a leader votes for itself");
+        assert_eq!(violation(&without_its_vote(candidate(true)), |_| ()), "", "it has not voted yet");
+    }
+
+    #[test]
+    fn a_followers_next_entry_is_one_that_it_may_lack() {
+        refused(&leader(), |state| progress_of_2(state).match_index = Index(3), "n2 has match=3 next=3");
+        refused(&leader(), |state| progress_of_2(state).next_index = Index(4), "n2 has match=-1 next=4");
+        assert_eq!(violation(&leader(), |state| progress_of_2(state).match_index = Index(2)), "");
+    }
+
+    #[test]
+    fn nothing_goes_back() {
+        let state = follower();
+        refused(&state, |state| state.term = Term(4), "the term fell from 5");
+        refused(&state, |state| state.voted_for = Some(NodeId(2)), "a second vote in one term");
+        refused(&state, |state| state.voted_for = None, "a second vote in one term");
+        refused(&state, |state| state.last_applied = Index(0), "last_applied fell");
+        refused(&state, |state| state.log = log(&[1, 2, 2]), "the committed entry 1@1 is gone");
+        let commit_fell = |state: &mut RaftState| {
+            (state.commit_index, state.last_applied) = (Index(0), Index(0));
+        };
+        refused(&state, commit_fell, "commit_index fell");
+        let newer = |state: &mut RaftState| (state.term, state.voted_for) = (Term(6), Some(NodeId(2)));
+        assert_eq!(violation(&state, newer), "", "a new term has a new vote");
+        assert_eq!(violation(&state, |state| state.log = log(&[1, 1, 5])), "", "another leader's entry");
+    }
+
+    #[test]
+    fn a_leaders_log_only_grows() {
+        let replaced = |state: &mut RaftState| state.log = log(&[1, 1, 5]);
+        refused(&leader(), replaced, "a leader's log only grows, but 2@2 is gone");
+        let deposed = |state: &mut RaftState| {
+            (state.term, state.role) = (Term(6), follower().role);
+            replaced(state);
+        };
+        assert_eq!(violation(&leader(), deposed), "", "it leads no more");
+    }
+
+    #[test]
+    fn roles_follow_each_other_as_in_the_paper() {
+        let states = [follower(), candidate(true), candidate(false), leader()];
+        // By first letters: from role to role within a term, and into the next one.
+        let in_same_term = ["ff fp", "pf pp", "cf cp cc cl", "lf ll"];
+        let in_next_term = ["ff fl", "pf pc", "cf", "lf"];
+        for (before, (same, next)) in states.iter().zip(in_same_term.into_iter().zip(in_next_term)) {
+            for after in &states {
+                for (term, legal) in [(Term(5), same), (Term(6), next)] {
+                    let word = |state: &RaftState| state.role().word().get(..1).expect("a letter").to_owned();
+                    let way = word(before) + &word(after);
+                    let changed = |state: &mut RaftState| {
+                        *state = after.clone();
+                        state.term = term;
+                    };
+                    let found = violation(before, changed);
+                    assert_eq!(legal.contains(&way), found.is_empty(), "{way} to {term}: {found}");
+                }
+            }
+        }
     }
 }

@@ -374,6 +374,11 @@ impl RaftState {
         &self.log
     }
 
+    /// Limits and times.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Who votes.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration

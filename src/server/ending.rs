@@ -42,17 +42,24 @@ impl Endings {
     }
 
     /// Starts a thread that must never end: that it does, by returning a fault or by a panic, ends the
-    /// process.
-    pub fn spawn_vital(&self, name: &str, body: impl FnOnce() -> String + Send + 'static) {
+    /// process. What it owns is dropped after its report, because others notice that (its channels close)
+    /// and would report no more than that it is gone.
+    pub fn spawn_vital<T: Send + 'static>(
+        &self,
+        name: &str,
+        mut owned: T,
+        body: impl FnOnce(&mut T) -> String + Send + 'static,
+    ) {
         let endings = self.clone();
         let label = name.to_owned();
         let run = move || {
             let _entered = endings.span.clone().entered();
-            let fault = match catch_unwind(AssertUnwindSafe(body)) {
+            let fault = match catch_unwind(AssertUnwindSafe(|| body(&mut owned))) {
                 Ok(fault) => fault,
                 Err(panic) => format!("thread {label} panicked: {}", panic_text(panic.as_ref())),
             };
             endings.report(Ending::Fault(fault));
+            drop(owned);
         };
         if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(run) {
             self.report(Ending::Fault(format!("cannot start thread {name}: {error}")));
@@ -98,10 +105,34 @@ mod tests {
 
     #[test]
     fn a_vital_thread_that_returns_or_panics_ends_the_process() {
-        let returned = ending_of(|endings| endings.spawn_vital("raft", || "the disk is gone".to_owned()));
+        let returned = ending_of(|endings| {
+            endings.spawn_vital("raft", (), |()| "the disk is gone".to_owned());
+        });
         assert_eq!(returned, Ending::Fault("the disk is gone".to_owned()));
-        let panicked = ending_of(|endings| endings.spawn_vital("raft", || panic!("n1@2: broken {}", 7)));
+        let panicked = ending_of(|endings| {
+            endings.spawn_vital("raft", (), |()| panic!("n1@2: broken {}", 7));
+        });
         assert_eq!(panicked, Ending::Fault("thread raft panicked: n1@2: broken 7".to_owned()));
+    }
+
+    /// A full disk ended a node, and its last line was "the raft thread is gone": the KV thread had seen its
+    /// channel close and reported that before the raft thread could say why it ended.
+    #[test]
+    fn who_notices_that_a_thread_is_gone_does_not_report_before_it() {
+        struct Channels(Endings);
+        impl Drop for Channels {
+            fn drop(&mut self) {
+                self.0.report(Ending::Fault("the raft thread is gone".to_owned()));
+            }
+        }
+        let returned = ending_of(|endings| {
+            endings.spawn_vital("raft", Channels(endings.clone()), |_| "the disk is full".to_owned());
+        });
+        assert_eq!(returned, Ending::Fault("the disk is full".to_owned()));
+        let panicked = ending_of(|endings| {
+            endings.spawn_vital("raft", Channels(endings.clone()), |_| panic!("n1@2: broken"));
+        });
+        assert_eq!(panicked, Ending::Fault("thread raft panicked: n1@2: broken".to_owned()));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! the answer always has room, and never applies what it was not given.
 
 use super::connection::Slot;
-use super::status::{AppliedState, StatusBoard};
+use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::kv::{Applied, KvStore};
 use crate::node::Work;
-use crate::types::Index;
+use crate::types::{AppliedState, Index};
 use crate::wire::client::{Read, Response};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 /// A poll: what is applied so far, and that more is wanted.
 pub(super) struct Polled {
     pub last_applied: Index,
+    /// The hash after each entry since the last poll.
+    pub applied_hashes: Vec<u64>,
 }
 
 /// A read that its client wants at once, however old the answer.
@@ -36,8 +38,8 @@ pub(super) struct KvThread {
 
 impl KvThread {
     /// Runs until an entry cannot be applied, or the raft thread is gone; says so.
-    pub fn run(mut self) -> String {
-        if self.poll().is_err() {
+    pub fn run(&mut self) -> String {
+        if self.poll(Vec::new()).is_err() {
             return "the raft thread is gone".to_owned();
         }
         loop {
@@ -58,9 +60,13 @@ impl KvThread {
 
     fn do_work(&mut self, work: Work<Ticket>) -> Result<(), String> {
         let mut answers = Vec::new();
+        let mut applied_hashes = Vec::with_capacity(work.entries.len());
         for (entry, ticket) in work.entries {
             match self.store.apply(&entry) {
-                Applied::Done(answer) => answers.extend(ticket.map(|ticket| (ticket, answer))),
+                Applied::Done(answer) => {
+                    applied_hashes.push(self.store.applied_hash());
+                    answers.extend(ticket.map(|ticket| (ticket, answer)));
+                }
                 // Applying it differently from the others would be worse than stopping here.
                 Applied::Unknown { op } => {
                     let id = entry.id();
@@ -69,7 +75,7 @@ impl KvThread {
             }
         }
         self.board.post_applied(self.applied());
-        self.poll()?;
+        self.poll(applied_hashes)?;
         for (ticket, answer) in answers {
             ticket.slot().answer(Response::Written(answer));
         }
@@ -86,8 +92,8 @@ impl KvThread {
         AppliedState { last_applied: self.store.last_applied(), applied_hash: self.store.applied_hash() }
     }
 
-    fn poll(&self) -> Result<(), String> {
-        let polled = Polled { last_applied: self.store.last_applied() };
+    fn poll(&self, applied_hashes: Vec<u64>) -> Result<(), String> {
+        let polled = Polled { last_applied: self.store.last_applied(), applied_hashes };
         self.polls.send(polled).map_err(|_| "the raft thread is gone".to_owned())
     }
 

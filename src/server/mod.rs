@@ -35,7 +35,7 @@ use crate::kv::KvStore;
 use crate::node::{Node, NodeSettings, NodeStatus};
 use crate::raft::{Configuration, Log, RaftState, Settings, Start};
 use crate::storage::{FileDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
-use crate::types::{Incarnation, NodeId};
+use crate::types::{AppliedState, Incarnation, NodeId};
 use crate::wire::peer::{Hello, PROTOCOL_VERSION};
 use client_listener::ClientListener;
 use crossbeam_channel::bounded;
@@ -44,7 +44,7 @@ use kv_thread::KvThread;
 use peer_listener::PeerListener;
 use peer_sender::PeerSender;
 use raft_thread::{Clock, Inbox, Links, RaftThread};
-use status::{AppliedState, StatusBoard};
+use status::StatusBoard;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
@@ -251,10 +251,10 @@ fn start_threads(parts: Parts) -> Result<(), StartError> {
     let max_answer_bytes = config.limits.max_line_bytes;
     let kv =
         KvThread { store, polls: polls_in, work, stale_reads, board: Arc::clone(&board), max_answer_bytes };
-    endings.spawn_vital("kv", move || kv.run());
+    endings.spawn_vital("kv", kv, KvThread::run);
     let links = Links { id: node.id, peers: peer_queues, work: work_in };
     let raft = RaftThread { node: raft_node, outbox, polls, links, board: Arc::clone(&board), clock };
-    endings.spawn_vital("raft", move || raft.run());
+    endings.spawn_vital("raft", raft, RaftThread::run);
 
     let listener = PeerListener {
         own: hello,
@@ -262,7 +262,7 @@ fn start_threads(parts: Parts) -> Result<(), StartError> {
         max_line_bytes: config.limits.max_line_bytes,
         endings: endings.clone(),
     };
-    endings.spawn_vital("peer-listener", move || listener.run(&peers));
+    endings.spawn_vital("peer-listener", (), move |()| listener.run(&peers));
     let listener = ClientListener {
         inbox,
         stale_reads: stale_in,
@@ -272,7 +272,7 @@ fn start_threads(parts: Parts) -> Result<(), StartError> {
         request_timeout: Duration::from_millis(config.timing.request_timeout_ms) + VERDICT_GRACE,
         endings: endings.clone(),
     };
-    endings.spawn_vital("client-listener", move || listener.run(&clients));
+    endings.spawn_vital("client-listener", (), move |()| listener.run(&clients));
     Ok(())
 }
 
@@ -295,7 +295,7 @@ fn start_peer_senders(
             board: Arc::clone(board),
             max_line_bytes,
         };
-        endings.spawn_vital("peer-sender", move || sender.run());
+        endings.spawn_vital("peer-sender", (), move |()| sender.run());
         queues.insert(other.id, queue_in);
     }
     queues

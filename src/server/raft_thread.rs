@@ -6,9 +6,9 @@ use super::connection::no_outcome;
 use super::kv_thread::Polled;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
-use crate::node::{Event, Node, Rejection, Rim, Work};
+use crate::node::{Event, Fault, Node, Rejection, Rim, Work};
 use crate::raft::{Note, Weight};
-use crate::storage::{FileDisk, RememberedPeer, StorageError};
+use crate::storage::{FileDisk, RememberedPeer};
 use crate::types::{Incarnation, NodeId, Term};
 use crate::wire::client::{ErrorCode, Response};
 use crate::wire::peer::Envelope;
@@ -91,25 +91,25 @@ pub(super) struct Links {
 }
 
 impl RaftThread {
-    /// Runs until the disk fails; says how.
-    pub fn run(mut self) -> String {
+    /// Runs until the node must not go on; says why.
+    pub fn run(&mut self) -> String {
         let mut clock = TickClock::new(self.clock.clone());
         loop {
-            if let Err(error) = self.run_batch(&mut clock) {
-                return error.to_string();
+            if let Err(fault) = self.run_batch(&mut clock) {
+                return fault.to_string();
             }
             self.outbox.term.store(self.node.raft().term().0, Ordering::Relaxed);
             self.board.post_node(self.node.status());
         }
     }
 
-    fn run_batch(&mut self, clock: &mut TickClock) -> Result<(), StorageError> {
+    fn run_batch(&mut self, clock: &mut TickClock) -> Result<(), Fault> {
         self.wait(clock.until_next());
         // What has queued up during a stall is taken in before an expired election timer is acted on.
         for _ in 0..BATCH_SHARE {
             match self.outbox.peers.try_recv() {
                 Ok(FromPeer::Message(envelope)) => {
-                    self.node.take(Event::Peer(envelope.message), &mut self.links);
+                    self.node.take(Event::Peer(envelope), &mut self.links);
                 }
                 Ok(FromPeer::Greeting { peer, incarnation, reply }) => {
                     let remembered = self.node.remember_peer(peer, incarnation)?;
@@ -119,8 +119,8 @@ impl RaftThread {
                 Err(_) => break,
             }
         }
-        while let Ok(Polled { last_applied }) = self.polls.try_recv() {
-            self.node.take(Event::Poll { last_applied }, &mut self.links);
+        while let Ok(Polled { last_applied, applied_hashes }) = self.polls.try_recv() {
+            self.node.take(Event::Poll { last_applied, applied_hashes }, &mut self.links);
         }
         let mut taken = 0;
         while taken < BATCH_SHARE {
@@ -184,7 +184,7 @@ impl TickClock {
 
 impl Rim<Ticket> for Links {
     fn send(&mut self, envelope: Envelope) {
-        let Envelope { boot, event, message } = &envelope;
+        let Envelope { boot, event, applied: _, message } = &envelope;
         tracing::trace!(boot, event, to = %message.to, term = %message.term, body = ?message.body, "sends");
         let Some(queue) = self.peers.get(&message.to) else { return };
         match queue.try_send(envelope) {

@@ -3,7 +3,7 @@
 //! itself also when it has no quorum, and when its disk or its inbox is busy.
 
 use crate::node::NodeStatus;
-use crate::types::{Index, NodeId};
+use crate::types::{AppliedState, Index, NodeId};
 use crate::wire::client::{PeerStatus, Status};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,6 @@ pub(super) struct StatusBoard {
 struct Posted {
     node: NodeStatus,
     applied: AppliedState,
-}
-
-/// How far the application is: the index and the hash belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AppliedState {
-    pub last_applied: Index,
-    pub applied_hash: u64,
 }
 
 impl StatusBoard {

@@ -1,6 +1,7 @@
 //! Many seeds on several threads: each run is a world of its own, so threads share nothing but the count.
 
 use super::{Detail, Overrides, Plan, Sometimes, Violation, run};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -27,6 +28,12 @@ impl Totals {
         self.simulated_ms as f64 / 3.6e6
     }
 
+    /// The first failure of each property.
+    pub fn first_failures(&self) -> impl Iterator<Item = &(Plan, Violation)> {
+        let mut seen = BTreeSet::new();
+        self.failures.iter().filter(move |(_, violation)| seen.insert(violation.property))
+    }
+
     fn add(&mut self, plan: Plan, run: super::Run) {
         self.runs += 1;
         self.simulated_ms += run.simulated_ms;
@@ -34,6 +41,13 @@ impl Totals {
         self.sometimes.add(&run.sometimes);
         self.failures.extend(run.violation.map(|violation| (plan, violation)));
     }
+}
+
+/// Reads `FIRST..LAST`, both of which are meant.
+pub fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let (first, last) = text.split_once("..").ok_or("expected FIRST..LAST")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
+    Ok(number(first)?..=number(last)?)
 }
 
 /// Runs these seeds. `progress` is told of each run that ended, and says whether to go on.

@@ -211,6 +211,8 @@ impl Ledger {
                     speaks_of_what_is_saved(durable, &envelope.message)?;
                     self.watch(envelope.boot, &envelope.message, sometimes);
                 }
+                // A node that began anew gives its requests the names of those that were.
+                Effect::Reject(..) if machine.lost.is_some() => {}
                 Effect::Reject(ticket, Rejection::Busy | Rejection::Unavailable) => {
                     let waiting = machine.process.as_ref().map(|process| &process.waiting);
                     if let Some(Some(request)) = waiting.and_then(|waiting| waiting.get(&ticket.number)) {
@@ -292,7 +294,7 @@ impl Ledger {
 
 /// Who has an entry on disk.
 pub(super) fn holders(machines: &Machines, id: EntryId) -> Vec<NodeId> {
-    machines.values().filter(|machine| machine.durable.contains(id)).map(|machine| machine.id).collect()
+    machines.values().filter(|machine| machine.remembered().contains(id)).map(|machine| machine.id).collect()
 }
 
 fn lacks_nothing(raft: &RaftState, committed: &[(Entry, Term)]) -> Checked {

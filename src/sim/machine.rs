@@ -4,13 +4,13 @@
 use super::Violation;
 use super::plan::Plan;
 use crate::kv::KvStore;
-use crate::node::{Event, Node, Rejection, Rim, Work};
-use crate::raft::{Configuration, HardState, Log, Message, Note, RaftState, Start};
+use crate::node::{Event, Fault, Node, Rejection, Rim, Work};
+use crate::raft::{Configuration, HardState, Log, Note, RaftState, Start};
 use crate::storage::{MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 /// What waits for an answer: the attempt's number, and for a read what is asked.
@@ -115,8 +115,9 @@ pub(super) struct Batch {
 pub(super) struct Process {
     pub node: Node<MemoryDisk, Ticket>,
     pub boot: u64,
-    pub peers_inbox: VecDeque<(Message, Incarnation)>,
-    pub poll: Option<Index>,
+    pub peers_inbox: VecDeque<(Envelope, Incarnation)>,
+    /// What is applied, and the hash after each entry since the last poll.
+    pub poll: Option<(Index, Vec<u64>)>,
     pub clients_inbox: VecDeque<Event<Ticket>>,
     pub ticks_due: u64,
     /// The application's store, and what it works on.
@@ -129,7 +130,8 @@ pub(super) struct Process {
     /// Who waits in the node, and the name of each write there.
     pub waiting: BTreeMap<u64, Option<RequestId>>,
     writes_taken: u64,
-    greeted: BTreeSet<NodeId>,
+    /// The peers that it has met, durably, and the incarnation of each.
+    pub greeted: BTreeMap<NodeId, Incarnation>,
     /// What the ledger has looked at.
     pub committed: Index,
     pub led_term: Option<Term>,
@@ -145,12 +147,31 @@ pub(super) struct Machine {
     pub durable: Durable,
     /// What a save that did not end would have made durable, whole or not at all.
     attempted: Option<Durable>,
+    /// What a disk held that was wiped: it speaks for the node that was, not for the one that came after it.
+    pub lost: Option<Durable>,
+    pub condition: Condition,
     incarnation: Incarnation,
     last_boot: u64,
     pub tick_ms: u64,
     pub is_paused: bool,
     /// It shall stay down.
     pub is_held_down: bool,
+}
+
+/// What has been done to a machine's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Sound,
+    /// A bit of a byte has turned over.
+    Flipped {
+        name: String,
+        at: usize,
+        mask: u8,
+    },
+    /// Everything is gone.
+    Empty,
+    /// Everything was gone, and it has begun anew, under its old id.
+    Anew,
 }
 
 /// What a start found.
@@ -179,19 +200,23 @@ impl fmt::Display for Started {
 pub(super) enum StartFailure {
     /// The disk did, as it was told to.
     Disk(String),
+    /// The storage does not take the folder.
+    Refused(String),
     /// It must not.
     Broken(Violation),
 }
 
 impl Machine {
-    pub fn new(id: NodeId, tick_ms: u64) -> Machine {
+    pub fn new(id: NodeId, tick_ms: u64, lies: bool) -> Machine {
         Machine {
             id,
-            disk: MemoryDisk::new(),
+            disk: new_disk(lies),
             process: None,
             life: 0,
             durable: Durable::default(),
             attempted: None,
+            lost: None,
+            condition: Condition::Sound,
             incarnation: Incarnation(1_000 + u64::from(id.0)),
             last_boot: 0,
             tick_ms,
@@ -220,11 +245,11 @@ impl Machine {
             voters: plan.ids(),
             bootstrap: self.last_boot == 0,
             incarnation: self.incarnation,
-            segment_limit_bytes: plan.rates.segment_limit_bytes,
+            segment_limit_bytes: plan.segment_limit_bytes,
         };
         let refused = |error: StorageError| match error.is_disk_fault() {
             true => StartFailure::Disk(error.to_string()),
-            false => broken("P14", format!("{id} refuses to start: {error}")),
+            false => StartFailure::Refused(error.to_string()),
         };
         let (mut storage, recovered) = Storage::open(self.disk.clone(), &opening).map_err(refused)?;
         let boot = storage.raise_boot().map_err(refused)?;
@@ -263,6 +288,26 @@ impl Machine {
         Ok(Started { was_torn, batch_survived, segments })
     }
 
+    /// Everything on the disk is gone.
+    pub fn wipe(&mut self, lies: bool) {
+        self.disk = new_disk(lies);
+        self.lost = Some(std::mem::take(&mut self.durable));
+        self.attempted = None;
+        self.condition = Condition::Empty;
+    }
+
+    /// Somebody has said of an empty folder that it is a new node's.
+    pub fn begin_anew(&mut self) {
+        self.condition = Condition::Anew;
+        self.incarnation = Incarnation(2_000 + u64::from(self.id.0));
+        self.last_boot = 0;
+    }
+
+    /// What the node has on disk that the others know; a node that came after a wiped one has nothing.
+    pub fn remembered(&self) -> &Durable {
+        self.lost.as_ref().unwrap_or(&self.durable)
+    }
+
     /// Ends the process. With `keeping`, the machine loses power too, and `keeping` chooses what survives of
     /// what was not synced; without, all that was written is still there to be read.
     pub fn stop(&mut self, keeping: Option<&mut dyn FnMut(usize) -> usize>) -> Option<Process> {
@@ -282,14 +327,17 @@ impl Machine {
         let events = process.peers_inbox.len() + process.clients_inbox.len();
         let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), notes: Vec::new() };
         let outcome = process.take_all(&mut recorder);
-        let outcome = outcome.and_then(|()| process.node.finish_batch(&mut recorder));
+        let outcome = outcome.map_err(Fault::Disk).and_then(|()| process.node.finish_batch(&mut recorder));
         let operations_after = self.disk.operations();
         let has_saved = operations_after != operations_before;
         let is_before = |(_, operations): &(Effect, u64)| has_saved && *operations < operations_after;
         let split = recorder.effects.iter().take_while(|effect| is_before(effect)).count();
         let mut before_save: Vec<Effect> = recorder.effects.into_iter().map(|(effect, _)| effect).collect();
         let after_save = before_save.split_off(split);
-        let error = outcome.err().map(|error| error.to_string());
+        let error = outcome.err().map(|fault| match fault {
+            Fault::Disk(error) => error.to_string(),
+            Fault::Diverged(diverged) => panic!("{diverged}"),
+        });
         let new_from = match &error {
             None => self.durable.follow(process.node.raft()),
             Some(_) => {
@@ -314,13 +362,19 @@ impl Machine {
     }
 }
 
+fn new_disk(lies: bool) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    disk.lie(lies);
+    disk
+}
+
 impl Process {
     fn new(node: Node<MemoryDisk, Ticket>, boot: u64) -> Process {
         Process {
             node,
             boot,
             peers_inbox: VecDeque::new(),
-            poll: Some(Index::NONE),
+            poll: Some((Index::NONE, Vec::new())),
             clients_inbox: VecDeque::new(),
             ticks_due: 0,
             store: KvStore::new(),
@@ -329,7 +383,7 @@ impl Process {
             syncing: None,
             waiting: BTreeMap::new(),
             writes_taken: 0,
-            greeted: BTreeSet::new(),
+            greeted: BTreeMap::new(),
             committed: Index::NONE,
             led_term: None,
         }
@@ -337,16 +391,14 @@ impl Process {
 
     /// Peers first, then the application, then clients, then time, as the server does.
     fn take_all(&mut self, recorder: &mut Recorder) -> Result<(), StorageError> {
-        while let Some((message, incarnation)) = self.peers_inbox.pop_front() {
-            if self.greeted.insert(message.from) {
-                let remembered = self.node.remember_peer(message.from, incarnation)?;
-                let is_same = !matches!(remembered, RememberedPeer::Different { .. });
-                assert!(is_same, "{} is taken for another node", message.from);
-            }
-            self.node.take(Event::Peer(message), recorder);
+        while let Some((envelope, incarnation)) = self.peers_inbox.pop_front() {
+            let from = envelope.message.from;
+            let is_known = self.accepts(from, incarnation)?;
+            assert!(is_known, "{from} is taken for another node");
+            self.node.take(Event::Peer(envelope), recorder);
         }
-        if let Some(last_applied) = self.poll.take() {
-            self.node.take(Event::Poll { last_applied }, recorder);
+        if let Some((last_applied, applied_hashes)) = self.poll.take() {
+            self.node.take(Event::Poll { last_applied, applied_hashes }, recorder);
         }
         while let Some(event) = self.clients_inbox.pop_front() {
             self.take_request(event, recorder);
@@ -355,6 +407,19 @@ impl Process {
             self.node.take(Event::Tick, recorder);
         }
         Ok(())
+    }
+
+    /// Whether a peer is who it was, as the greeting finds out.
+    pub fn accepts(&mut self, peer: NodeId, incarnation: Incarnation) -> Result<bool, StorageError> {
+        if self.greeted.get(&peer) == Some(&incarnation) {
+            return Ok(true);
+        }
+        let remembered = self.node.remember_peer(peer, incarnation)?;
+        let is_same = !matches!(remembered, RememberedPeer::Different { .. });
+        if is_same {
+            self.greeted.insert(peer, incarnation);
+        }
+        Ok(is_same)
     }
 
     /// The node numbers the writes that it takes from 0: so each attempt's name in the log is known.

@@ -20,33 +20,47 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `plan.rs` | what a seed stands for: cluster, limits, faults and their rates |
-//! | `world.rs`, `requests.rs` | the queue of events and what each does; the way of a client's request |
-//! | `nemesis.rs`, `settling.rs` | the faults; the end, when they are over |
+//! | `plan.rs` | what a seed stands for: cluster, limits, troubles, turns |
+//! | `faults.rs`, `chance.rs` | the kinds of faults, and when there is one; chance in streams |
+//! | `world.rs` | the queue of events and what each does |
+//! | `requests.rs`, `messages.rs` | the ways of a client's request and of a node's message |
+//! | `nemesis.rs`, `weather.rs`, `partitions.rs` | troubles begin and end; those at a rate; those of links |
+//! | `lives.rs`, `settling.rs` | how processes start and die; the end, when all troubles are over |
 //! | `machine.rs` | one node: its disk, its process, the application beside it |
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs` | who asks for what, and asks again |
-//! | `ledger.rs` | what must hold after every event |
+//! | `ledger.rs`, `limits.rs` | what must hold after every event; of it, how much there may be of anything |
 //! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
 //! | `trace.rs` | the run as lines |
-//! | `batch.rs` | many seeds on several threads |
+//! | `batch.rs`, `shrink.rs` | many seeds on several threads; a run that failed, made small |
 
 pub mod batch;
+mod chance;
 mod clients;
+mod faults;
 mod ledger;
+mod limits;
+mod lives;
 mod machine;
+mod messages;
 mod nemesis;
 mod network;
+mod numbers;
+mod partitions;
 mod plan;
 pub mod report;
 mod requests;
 mod settling;
+pub mod shrink;
 mod sometimes;
 mod trace;
+mod weather;
 mod world;
 
 pub use crate::checker::Violation;
-pub use plan::{FaultClass, Heal, Overrides, Plan};
+pub use faults::{FaultClass, Faults};
+pub use numbers::Numbers;
+pub use plan::{Heal, Overrides, Plan};
 pub use sometimes::Sometimes;
 pub use trace::{Detail, Trace};
 
@@ -65,6 +79,10 @@ pub struct Run {
     pub simulated_ms: u64,
     /// How many events there were.
     pub events: u64,
+    /// The troubles that there were.
+    pub troubles: Numbers,
+    /// The turns that clients took.
+    pub turns: Numbers,
     /// What happened, as far as it was to be kept.
     pub trace: Trace,
 }

@@ -1,12 +1,16 @@
-//! What a seed stands for: how many nodes, with which limits, and what is broken in the run, how badly. Most
-//! seeds break several things at once, some a single one, a few nothing (a swarm: each run leaves out
-//! something, so that no fault hides what another would show).
+//! What a seed stands for: how many nodes, with which limits, what breaks in the run and when, and when which
+//! client does something. Most seeds break several things, some a single one, a few nothing (a swarm: each
+//! run leaves out something, so that no fault hides what another would show). Whoever repeats a run may leave
+//! out more: nodes, kinds of faults, troubles and turns by their numbers, the end of the run.
 
+use super::chance::stream;
+use super::clients::Turn;
+use super::faults::{FaultClass, Faults, Trouble};
+use super::numbers::Numbers;
 use crate::node::NodeSettings;
 use crate::raft::Settings;
 use crate::types::NodeId;
-use clap::ValueEnum;
-use std::collections::BTreeSet;
+use clap::Args;
 use std::fmt;
 
 /// How long a node's tick is, in milliseconds, as in the server.
@@ -15,58 +19,6 @@ pub(super) const TICK_MS: u64 = 10;
 pub(super) const ELECTION_TIMEOUT_MS: u64 = 600;
 /// How long a run is before everything is healed.
 const RUN_MS: u64 = 30_000;
-
-/// A kind of fault that a run may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum FaultClass {
-    /// Messages vanish.
-    Loss,
-    /// Messages take their time.
-    Delay,
-    /// Messages arrive twice.
-    Duplicates,
-    /// Messages of a connection that is gone arrive late.
-    Stale,
-    /// Connections break and are made anew.
-    Reconnects,
-    /// Links are cut: symmetric, one way, bridge, ring, partial.
-    Partitions,
-    /// A process is killed at any of its effects, or its machine loses power there.
-    Crashes,
-    /// All machines lose power at once.
-    PowerLoss,
-    /// An operation of the disk fails.
-    DiskFaults,
-    /// Syncs take long.
-    SlowDisk,
-    /// A process stops for a while and goes on with a full inbox.
-    Pauses,
-    /// One node after the other is restarted.
-    RollingRestarts,
-    /// Nodes' clocks run at different speeds.
-    ClockSkew,
-    /// The application takes its time.
-    SlowApplication,
-    /// All limits are small, so that they are met.
-    SmallLimits,
-}
-
-impl FaultClass {
-    /// Reads kinds of faults separated by commas, or `none`. Fails on a word that is neither.
-    pub fn parse_set(text: &str) -> Result<BTreeSet<FaultClass>, String> {
-        match text {
-            "none" => Ok(BTreeSet::new()),
-            _ => text.split(',').map(|word| FaultClass::from_str(word, false)).collect(),
-        }
-    }
-}
-
-impl fmt::Display for FaultClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = self.to_possible_value().map(|value| value.get_name().to_owned());
-        f.write_str(word.as_deref().unwrap_or("hidden"))
-    }
-}
 
 /// What gets well at the end of a run, before liveness is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,30 +32,23 @@ pub enum Heal {
 }
 
 /// What replaces the seed's own choice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// How many nodes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
-    /// Which faults.
-    pub faults: Option<BTreeSet<FaultClass>>,
-    /// How long, in milliseconds, until everything is healed.
+    /// Which kinds of faults, as in `loss,crashes`, or `none`.
+    #[arg(long, value_name = "FAULTS")]
+    pub faults: Option<Faults>,
+    /// How long things break, in simulated milliseconds, until everything is healed.
+    #[arg(long, value_name = "MS")]
     pub run_ms: Option<u64>,
-}
-
-/// How often and how badly, drawn whether or not the class is on, so that leaving out a class changes no
-/// other.
-#[derive(Clone, Debug)]
-pub(super) struct Rates {
-    pub loss: f64,
-    pub duplicate: f64,
-    pub stale: f64,
-    pub delay_max_ms: u64,
-    pub fault_every_ms: u64,
-    pub slow_sync: f64,
-    pub slow_sync_max_ms: u64,
-    pub apply_max_ms: u64,
-    pub segment_limit_bytes: u64,
-    pub think_max_ms: u64,
+    /// Which of the troubles, as in `3,7-12`, or `none`: all others are left out.
+    #[arg(long, value_name = "NUMBERS")]
+    pub troubles: Option<Numbers>,
+    /// Which of the clients' turns: all others are left out.
+    #[arg(long, value_name = "NUMBERS")]
+    pub turns: Option<Numbers>,
 }
 
 /// One run, before it happens.
@@ -114,14 +59,15 @@ pub struct Plan {
     /// How many nodes.
     pub nodes: u16,
     /// What is broken.
-    pub faults: BTreeSet<FaultClass>,
+    pub faults: Faults,
     /// How long it is broken, in milliseconds.
     pub run_ms: u64,
     /// What gets well.
     pub heal: Heal,
-    pub(super) clients: usize,
+    pub(super) troubles: Vec<Trouble>,
+    pub(super) turns: Vec<Turn>,
     pub(super) request_timeout_ms: u64,
-    pub(super) rates: Rates,
+    pub(super) segment_limit_bytes: u64,
     overrides: Overrides,
 }
 
@@ -133,24 +79,35 @@ impl Plan {
 
     /// What this seed stands for, with some choices replaced.
     pub fn with(seed: u64, overrides: &Overrides) -> Plan {
-        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut chance = stream(seed, "plan", (0, 0));
         let drawn_nodes = draw_nodes(&mut chance);
         let drawn_faults = draw_faults(&mut chance);
-        let rates = draw_rates(&mut chance);
         let heal = match chance.u8(0..10) {
             0..6 => Heal::All,
             6..8 => Heal::Majority,
             _ => Heal::MajorityWithStragglers,
         };
+        let request_timeout_ms = *chance.choice(&[800, 2_000, 5_000]).unwrap_or(&2_000);
+        let segment_limit_bytes = chance.u64(2_000..=60_000);
+        let faults = overrides.faults.clone().unwrap_or(drawn_faults);
+        let run_ms = overrides.run_ms.unwrap_or(RUN_MS);
+        let mut troubles = Trouble::draw_all(seed, run_ms);
+        let kept = |numbers: &Option<Numbers>, number| {
+            numbers.as_ref().is_none_or(|numbers| numbers.contains(number))
+        };
+        troubles.retain(|it| faults.0.contains(&it.class) && kept(&overrides.troubles, it.number));
+        let mut turns = Turn::draw_all(seed, run_ms);
+        turns.retain(|it| kept(&overrides.turns, it.number));
         Plan {
             seed,
             nodes: overrides.nodes.unwrap_or(drawn_nodes).clamp(1, 9),
-            faults: overrides.faults.clone().unwrap_or(drawn_faults),
-            run_ms: overrides.run_ms.unwrap_or(RUN_MS),
+            faults,
+            run_ms,
             heal,
-            clients: chance.usize(2..=5),
-            request_timeout_ms: *chance.choice(&[800, 2_000, 5_000]).unwrap_or(&2_000),
-            rates,
+            troubles,
+            turns,
+            request_timeout_ms,
+            segment_limit_bytes,
             overrides: overrides.clone(),
         }
     }
@@ -162,27 +119,32 @@ impl Plan {
 
     /// The command that repeats this run, and prints it.
     pub fn command(&self) -> String {
+        let Overrides { nodes, faults, run_ms, troubles, turns } = &self.overrides;
+        let options = [
+            ("nodes", nodes.map(|nodes| nodes.to_string())),
+            ("faults", faults.as_ref().map(Faults::to_string)),
+            ("run-ms", run_ms.map(|run_ms| run_ms.to_string())),
+            ("troubles", troubles.as_ref().map(Numbers::to_string)),
+            ("turns", turns.as_ref().map(Numbers::to_string)),
+        ];
         let mut command = format!("raftkv-sim --seed {}", self.seed);
-        if let Some(nodes) = self.overrides.nodes {
-            command += &format!(" --nodes {nodes}");
-        }
-        if let Some(faults) = &self.overrides.faults {
-            let words: Vec<String> = faults.iter().map(FaultClass::to_string).collect();
-            command +=
-                &format!(" --faults {}", if words.is_empty() { "none".to_owned() } else { words.join(",") });
-        }
-        if let Some(run_ms) = self.overrides.run_ms {
-            command += &format!(" --run-ms {run_ms}");
+        for (name, value) in options {
+            command.extend(value.map(|value| format!(" --{name} {value}")));
         }
         command
     }
 
     pub(super) fn has(&self, class: FaultClass) -> bool {
-        self.faults.contains(&class)
+        self.faults.0.contains(&class)
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
         (1..=self.nodes).map(NodeId).collect()
+    }
+
+    /// The node that stands for this number, however many nodes there are.
+    pub(super) fn node_of(&self, number: u16) -> NodeId {
+        NodeId(1 + number % self.nodes)
     }
 
     pub(super) fn quorum(&self) -> usize {
@@ -218,10 +180,13 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<String> = self.faults.iter().map(FaultClass::to_string).collect();
-        let faults = if words.is_empty() { "no faults".to_owned() } else { words.join(", ") };
-        let Plan { seed, nodes, run_ms, heal, clients, .. } = self;
-        write!(f, "seed {seed}: {nodes} nodes, {clients} clients, {run_ms} ms, {faults}; then heals {heal:?}")
+        let Plan { seed, nodes, run_ms, heal, faults, .. } = self;
+        let (troubles, turns) = (self.troubles.len(), self.turns.len());
+        write!(
+            f,
+            "seed {seed}: {nodes} nodes, {turns} turns of clients, {troubles} troubles in {run_ms} ms"
+        )?;
+        write!(f, "; faults: {faults}; then heals {heal:?}")
     }
 }
 
@@ -235,26 +200,11 @@ fn draw_nodes(chance: &mut fastrand::Rng) -> u16 {
     }
 }
 
-fn draw_faults(chance: &mut fastrand::Rng) -> BTreeSet<FaultClass> {
-    let all = FaultClass::value_variants();
+fn draw_faults(chance: &mut fastrand::Rng) -> Faults {
+    let all: Vec<FaultClass> = FaultClass::drawn().collect();
     match chance.u8(0..100) {
-        0..3 => BTreeSet::new(),
-        3..18 => chance.choice(all).copied().into_iter().collect(),
-        _ => all.iter().copied().filter(|_| chance.f64() < 0.4).collect(),
-    }
-}
-
-fn draw_rates(chance: &mut fastrand::Rng) -> Rates {
-    Rates {
-        loss: chance.f64() * chance.f64() * 0.3,
-        duplicate: chance.f64() * 0.1,
-        stale: 0.2 + chance.f64() * 0.8,
-        delay_max_ms: chance.u64(10..=250),
-        fault_every_ms: chance.u64(300..=4_000),
-        slow_sync: chance.f64() * 0.2,
-        slow_sync_max_ms: *chance.choice(&[20, 100, 1_500]).unwrap_or(&100),
-        apply_max_ms: chance.u64(20..=400),
-        segment_limit_bytes: chance.u64(2_000..=60_000),
-        think_max_ms: chance.u64(50..=600),
+        0..3 => Faults::default(),
+        3..18 => Faults(chance.choice(&all).copied().into_iter().collect()),
+        _ => Faults(all.into_iter().filter(|_| chance.f64() < 0.4).collect()),
     }
 }

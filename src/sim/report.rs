@@ -1,7 +1,8 @@
 //! What `raftkv-sim` says of a run or of many, in words. Prints nothing itself.
 
 use super::batch::Totals;
-use super::{Plan, Run};
+use super::shrink::Shrunk;
+use super::{Detail, Plan, Run, run};
 use std::fmt::Write;
 
 /// A run: its timeline, as far as it was kept, and its verdict.
@@ -16,6 +17,15 @@ pub fn of_run(plan: &Plan, run: &Run) -> String {
     let trace = run.trace.hash();
     push(&mut text, &format!("{} events in {simulated_s} simulated seconds, trace {trace:016x}", run.events));
     push(&mut text, &verdict);
+    text
+}
+
+/// A run that was made small: how small, and what it is like.
+pub fn of_shrunk(shrunk: &Shrunk) -> String {
+    let Shrunk { plan, runs, is_smallest, .. } = shrunk;
+    let limit = if *is_smallest { "" } else { ", when its time was up" };
+    let mut text = format!("shrunk in {runs} runs{limit} to this:\n\n");
+    text += &of_run(plan, &run(plan, Detail::Timeline));
     text
 }
 

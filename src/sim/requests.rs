@@ -1,7 +1,8 @@
 //! The way of a request: a turn of a client makes operations, an operation attempts, and each attempt hears
 //! an answer or nothing. What comes after that is the client's own decision.
 
-use super::clients::{Behaviour, Next};
+use super::clients::{Behaviour, Client, Next};
+use super::faults::FaultClass;
 use super::machine::Ticket;
 use super::trace::Detail;
 use super::world::{Attempt, Happening, World};
@@ -22,11 +23,17 @@ impl World {
         if client.is_quiet || client.open > 0 || client.is_done {
             return;
         }
-        let lines = client.next_lines(number, &mut self.unique, &mut self.chance);
-        let home = client.home;
+        if client.behaviour != Behaviour::Probe {
+            let Some(turn) = client.turns.pop_front() else { return };
+            self.taken.insert(turn.number);
+            client.turn = turn;
+        }
+        let mut chance = client.turn.chance(self.plan.seed, 0);
+        let lines = client.next_lines(&mut chance);
+        let any = self.plan.node_of(chance.u16(..));
+        let node = client.home.unwrap_or(any);
         client.attempts = 0;
         client.open = lines.len();
-        let node = self.pick_node(home);
         for line in lines {
             let op = parse(line.as_bytes()).expect("a simulated client's line").op;
             self.event += 1;
@@ -35,10 +42,12 @@ impl World {
         }
     }
 
-    /// Mostly the client's own node, else any.
-    fn pick_node(&mut self, home: Option<NodeId>) -> NodeId {
-        let ids = self.plan.ids();
-        home.or_else(|| self.chance.choice(&ids).copied()).unwrap_or(NodeId(1))
+    /// Plans a client's next turn, if it has one.
+    pub fn next_turn(&mut self, number: usize) {
+        let next_ms = self.clients.get(number).and_then(Client::next_turn_ms);
+        if let Some(at_ms) = next_ms {
+            self.at(at_ms.max(self.now_ms + 1), Happening::Turn { client: number });
+        }
     }
 
     fn attempt(&mut self, operation: usize, place: usize, node: NodeId, delay_ms: u64) {
@@ -55,6 +64,7 @@ impl World {
         let Some(Operation { op, client, .. }) = self.history.operations.get(operation) else { return };
         let (op, client) = (op.clone(), *client);
         self.tell(|| format!("client {client} asks {node}: #{number} {}", show(&op)));
+        let is_hasty = !self.is_calm && self.plan.has(FaultClass::HastyReads);
         let Some(process) = self.process(node) else {
             self.answer(number, Outcome::NotSent);
             return;
@@ -64,13 +74,13 @@ impl World {
                 let ticket = Ticket { number, read: None };
                 process.clients_inbox.push_back(Event::Write { command, ticket });
             }
-            Op::Read { read, stale: true } => {
+            Op::Read { read, stale } if stale || is_hasty => {
                 let outcome = serve(&process.store, &read);
                 self.sometimes.saw("stale read answered");
                 self.answer(number, outcome);
                 return;
             }
-            Op::Read { read, stale: false } => {
+            Op::Read { read, stale: _ } => {
                 let ticket = Ticket { number, read: Some(read) };
                 process.clients_inbox.push_back(Event::Read { ticket });
             }
@@ -97,18 +107,16 @@ impl World {
         operation.end(place, self.event, outcome);
         match next {
             Next::Again => {
-                let ids = self.plan.ids();
-                let other = self.chance.choice(&ids).copied().unwrap_or(node);
-                let delay_ms = self.chance.u64(5..=100);
+                let mut chance = client.turn.chance(self.plan.seed, client.attempts);
+                let other = self.plan.node_of(chance.u16(..));
                 let place = operation.send_again(self.event);
-                self.attempt(number_of_operation, place, other, delay_ms);
+                self.attempt(number_of_operation, place, other, chance.u64(5..=100));
             }
             Next::Over => {
                 client.open -= 1;
-                let most =
-                    if client.behaviour == Behaviour::Probe { 100 } else { self.plan.rates.think_max_ms };
-                let think_ms = self.chance.u64(1..=most);
-                self.after(think_ms, Happening::Turn { client: client_number });
+                if client.open == 0 {
+                    self.next_turn(client_number);
+                }
             }
         }
     }

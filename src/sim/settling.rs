@@ -1,11 +1,15 @@
 //! The end of a run: everything heals, or as much as makes a majority; then the cluster must serve again
 //! (P11); then all machines lose power, and what was acknowledged must be there (P10).
 
+use super::chance::stream;
 use super::clients::Client;
+use super::machine::{Condition, Machine};
 use super::plan::{ELECTION_TIMEOUT_MS, Heal, TICK_MS};
-use super::world::{Happening, World};
+use super::weather::Weather;
+use super::world::World;
 use super::{Checked, Violation};
-use crate::types::NodeId;
+use crate::raft::RoleName;
+use crate::types::{NodeId, Term};
 use std::collections::BTreeSet;
 
 /// Within so many election timeouts a cluster that was healed must serve (P11).
@@ -18,30 +22,80 @@ impl World {
         let all_must_serve = self.plan.heal != Heal::MajorityWithStragglers;
         self.probe(&live, all_must_serve, "after everything was healed")?;
         self.tell(|| "all machines lose power at once, for the last time".to_owned());
+        let mut chance = stream(self.plan.seed, "end", (0, 0));
         for id in &live {
-            self.lose_power(*id);
+            self.lose_power(*id, &mut chance);
         }
         for id in &live {
             self.start(*id)?;
         }
-        self.probe(&live, all_must_serve, "after the power came back")
+        self.probe(&live, all_must_serve, "after the power came back")?;
+        if self.plan.heal == Heal::MajorityWithStragglers { self.stays_settled() } else { Ok(()) }
+    }
+
+    /// One link is cut, to the leader of a cluster in which nothing else happens: whoever misses the leader
+    /// must not depose it while a quorum hears it (P11, FAULTS rows 8 and 47).
+    fn stays_settled(&mut self) -> Checked {
+        let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;
+        self.network.mend_all();
+        for id in self.plan.ids() {
+            self.resume(id);
+        }
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let running = self.machines.values().filter(|machine| machine.process.is_some());
+        let running: Vec<(bool, NodeId)> = running.map(|machine| (leads(machine), machine.id)).collect();
+        let leader = running.iter().find(|(leads, _)| *leads).map(|(_, id)| *id);
+        let victim = running.iter().find(|(leads, _)| !leads).map(|(_, id)| *id);
+        // Without the victim there must be a quorum still.
+        let (Some(leader), Some(victim)) = (leader, victim) else { return Ok(()) };
+        if running.len() <= self.plan.quorum() {
+            return Ok(());
+        }
+        let before = self.newest_term();
+        self.tell(|| format!("{leader} and {victim} do not hear each other any more"));
+        self.network.cut(0, BTreeSet::from([(leader, victim), (victim, leader)]));
+        self.run_until(self.now_ms + patience_ms, |_| false)?;
+        let after = self.newest_term();
+        if before == after {
+            return Ok(());
+        }
+        let what = format!("{leader} leads term {before}, and a cut link to {victim} leads to term {after}");
+        Err(Violation::new("P11", what))
+    }
+
+    fn newest_term(&self) -> Term {
+        let processes = self.machines.values().filter_map(|machine| machine.process.as_ref());
+        processes.map(|process| process.node.raft().term()).max().unwrap_or_default()
     }
 
     /// Ends all troubles but those of the nodes that are to stay out. Says who is well.
     fn heal(&mut self) -> Result<BTreeSet<NodeId>, Violation> {
         self.is_calm = true;
-        self.network.is_healed = true;
+        self.weather = Weather::default();
+        self.network.mend_all();
+        self.dooms.clear();
+        self.bad_disks.clear();
         self.clients.iter_mut().for_each(|client| client.is_quiet = true);
-        let mut ids = self.plan.ids();
-        self.chance.shuffle(&mut ids);
-        let count = if self.plan.heal == Heal::All { ids.len() } else { self.plan.quorum() };
-        let live: BTreeSet<NodeId> = ids.into_iter().take(count).collect();
-        self.keep_out(&live);
+        let mut chance = stream(self.plan.seed, "heal", (0, 0));
+        let live = self.draw_live(&mut chance);
+        self.keep_out(&live, &mut chance);
+        self.sometimes.saw(match self.plan.heal {
+            Heal::All => "healed: everything",
+            Heal::Majority => "healed: a majority",
+            Heal::MajorityWithStragglers => "healed: a majority, with stragglers",
+        });
         self.tell(|| format!("healed: {live:?} are well and connected"));
+        for machine in self.machines.values_mut() {
+            machine.disk.disarm();
+            machine.disk.lie(false);
+        }
         for id in &live {
             if let Some(machine) = self.machines.get_mut(id) {
                 machine.tick_ms = TICK_MS;
-                machine.disk.fail_after(u64::MAX / 2, crate::storage::Failure::InputOutput);
+                if let Condition::Flipped { name, at, mask } = machine.condition.clone() {
+                    machine.disk.flip(&name, at, mask);
+                    machine.condition = Condition::Sound;
+                }
             }
             self.resume(*id);
             self.start(*id)?;
@@ -49,28 +103,49 @@ impl World {
         Ok(live)
     }
 
-    fn keep_out(&mut self, live: &BTreeSet<NodeId>) {
-        let is_out = |id: NodeId| !live.contains(&id);
-        if self.plan.heal == Heal::MajorityWithStragglers {
-            let chance = &mut self.chance;
-            let mut cut = BTreeSet::new();
-            for from in self.plan.ids() {
-                for to in self.plan.ids() {
-                    if (is_out(from) || is_out(to)) && chance.bool() {
-                        cut.insert((from, to));
-                    }
-                }
-            }
-            self.network.cut_only(|from, to| cut.contains(&(from, to)));
+    /// All that can be well, or a majority of them, half of the time without the leader.
+    fn draw_live(&self, chance: &mut fastrand::Rng) -> BTreeSet<NodeId> {
+        let sound = self.machines.values().filter(|machine| machine.lost.is_none());
+        let mut ids: Vec<(bool, NodeId)> = sound.map(|machine| (leads(machine), machine.id)).collect();
+        chance.shuffle(&mut ids);
+        if chance.bool() {
+            ids.sort_by_key(|(leads, _)| *leads);
+        }
+        let count = if self.plan.heal == Heal::All { ids.len() } else { self.plan.quorum() };
+        ids.into_iter().map(|(_, id)| id).take(count).collect()
+    }
+
+    /// Keeps all others out, but where all is to be well: then these are nodes that lost their data, and must
+    /// not disturb.
+    fn keep_out(&mut self, live: &BTreeSet<NodeId>, chance: &mut fastrand::Rng) {
+        if self.plan.heal == Heal::All {
             return;
         }
-        let stay_down = self.chance.bool();
-        self.network.cut_only(|from, to| is_out(from) || is_out(to));
+        let is_out = |id: NodeId| !live.contains(&id);
+        let with_stragglers = self.plan.heal == Heal::MajorityWithStragglers;
+        let (shape, hub) = (chance.u8(0..3), live.first().copied());
+        let mut cut = BTreeSet::new();
+        for from in self.plan.ids() {
+            for to in self.plan.ids() {
+                let is_cut = match shape {
+                    _ if !with_stragglers => true,
+                    // They miss one node, which may lead; they hear nobody; anything.
+                    0 => Some(from) == hub || Some(to) == hub,
+                    1 => is_out(to),
+                    _ => chance.bool(),
+                };
+                if (is_out(from) || is_out(to)) && is_cut {
+                    cut.insert((from, to));
+                }
+            }
+        }
+        self.network.cut(0, cut);
+        let stay_down = !with_stragglers && chance.bool();
         for id in self.plan.ids().into_iter().filter(|id| is_out(*id) && stay_down) {
             if let Some(machine) = self.machines.get_mut(&id) {
                 machine.is_held_down = true;
             }
-            self.lose_power(id);
+            self.lose_power(id, chance);
         }
     }
 
@@ -88,7 +163,7 @@ impl World {
             for line in lines {
                 let client = self.clients.len();
                 self.clients.push(Client::probe(*id, line));
-                self.after(1, Happening::Turn { client });
+                self.next_turn(client);
             }
         }
         let is_enough = |world: &World| {
@@ -114,4 +189,9 @@ impl World {
         self.tell(|| format!("served within {took_ms} ms {when}"));
         Ok(())
     }
+}
+
+fn leads(machine: &Machine) -> bool {
+    let process = machine.process.as_ref();
+    process.is_some_and(|process| process.node.raft().role() == RoleName::Leader)
 }

@@ -18,6 +18,7 @@ const EXPECTED: &[&str] = &[
     "forward sent again",
     "read forwarded",
     "retry deduplicated",
+    "compare-and-set swapped",
     "compare-and-set did not swap",
     "stale read answered",
     "answer: ok",
@@ -30,21 +31,42 @@ const EXPECTED: &[&str] = &[
     "batch of a crash was lost",
     "log has several segments",
     "start failed on a bad disk",
+    "damaged disk refused",
+    "disk wiped",
+    "empty disk refused",
+    "node without its data turned away",
+    "killed at rest",
     "killed between effects",
     "killed in a save",
+    "killed in a start",
     "power lost",
     "power of all lost",
     "disk fault ended a node",
     "node paused",
     "node resumed",
     "sync was slow",
-    "link cut",
+    "application was slow",
+    "clock at another speed",
+    "partition: symmetric",
+    "partition: one way",
+    "partition: one hears nobody",
+    "partition: nobody hears one",
+    "partition: bridge",
+    "partition: ring",
+    "partition: chain",
+    "partition: star",
+    "partition: one link",
+    "partition: one hangs on a bridge",
+    "partition: partial",
     "rolling restart",
     "connection made anew",
     "message dropped",
     "message duplicated",
     "message of an earlier connection arrived",
     "message through the wire format",
+    "healed: everything",
+    "healed: a majority",
+    "healed: a majority, with stragglers",
 ];
 
 /// How often each thing happened.
@@ -63,8 +85,10 @@ impl Sometimes {
     /// A client heard this.
     pub(super) fn saw_outcome(&mut self, outcome: &Outcome) {
         use crate::kv::Answer;
-        if matches!(outcome, Outcome::Written(Answer::NotSwapped { .. })) {
-            self.saw("compare-and-set did not swap");
+        match outcome {
+            Outcome::Written(Answer::Swapped { .. }) => self.saw("compare-and-set swapped"),
+            Outcome::Written(Answer::NotSwapped { .. }) => self.saw("compare-and-set did not swap"),
+            _ => {}
         }
         match outcome {
             Outcome::Written(_) | Outcome::Got { .. } | Outcome::Scanned { .. } => self.saw("answer: ok"),

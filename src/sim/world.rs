@@ -1,42 +1,70 @@
 //! The world of one run: the clock, the queue of what is to happen, and what each happening does. One event
 //! at a time, and after each batch of a node the ledger looks at it.
 
-use super::clients::{Behaviour, Client};
+use super::chance::stream;
+use super::clients::Client;
+use super::faults::{FaultClass, Trouble};
 use super::ledger::Ledger;
-use super::machine::{Batch, Effect, Machine, StartFailure, Ticket};
-use super::nemesis::Trouble;
-use super::network::{Arrival, Fate, Network};
-use super::plan::{ELECTION_TIMEOUT_MS, FaultClass, Plan, TICK_MS};
+use super::limits::Limits;
+use super::lives::Doom;
+use super::machine::{Batch, Effect, Machine, Process, Ticket};
+use super::network::{Arrival, Network};
+use super::plan::{ELECTION_TIMEOUT_MS, Plan, TICK_MS};
 use super::requests::serve;
 use super::sometimes::Sometimes;
 use super::trace::{Detail, Trace};
+use super::weather::Weather;
 use super::{Checked, Run, Violation};
 use crate::checker::{DEFAULT_BUDGET_STEPS, History, Outcome, Verdict, check_against_log, check_by_search};
 use crate::kv::Applied;
 use crate::node::{Rejection, Work};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
 use crate::types::NodeId;
-use crate::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
-use std::collections::BTreeMap;
-
-/// Messages that may wait for a node; more are dropped.
-const PEERS_INBOX: usize = 4096;
-/// One message in so many goes through the wire format.
-const WIRE_EVERY: u64 = 16;
+use crate::wire::peer::Envelope;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What can happen. `life` says to which process it belongs.
 #[derive(Debug)]
 pub(super) enum Happening {
-    Tick { node: NodeId, life: u64 },
-    Wake { node: NodeId, life: u64 },
-    Synced { node: NodeId, life: u64 },
-    Apply { node: NodeId, life: u64 },
-    Arrive { arrival: Arrival, envelope: Box<Envelope> },
-    Request { number: u64 },
-    Deadline { number: u64 },
-    Answer { number: u64, outcome: Outcome },
-    Turn { client: usize },
+    Tick {
+        node: NodeId,
+        life: u64,
+    },
+    Wake {
+        node: NodeId,
+        life: u64,
+    },
+    Synced {
+        node: NodeId,
+        life: u64,
+    },
+    Apply {
+        node: NodeId,
+        life: u64,
+    },
+    Arrive {
+        arrival: Arrival,
+        envelope: Box<Envelope>,
+    },
+    Request {
+        number: u64,
+    },
+    Deadline {
+        number: u64,
+    },
+    Answer {
+        number: u64,
+        outcome: Outcome,
+    },
+    Turn {
+        client: usize,
+    },
+    Start(NodeId),
     Trouble(Trouble),
+    /// The trouble that met this node is over.
+    TroubleEnds(Trouble, NodeId),
+    /// In a rolling restart, it is this node's turn.
+    Roll(NodeId, Trouble),
 }
 
 /// One sending of a request.
@@ -56,44 +84,57 @@ pub(super) struct World {
     pub event: u64,
     sequence: u64,
     queue: BTreeMap<(u64, u64), Happening>,
-    pub chance: fastrand::Rng,
     pub machines: BTreeMap<NodeId, Machine>,
+    /// How long this and that takes in a node, and on the way to its clients.
+    paces: BTreeMap<NodeId, fastrand::Rng>,
     pub network: Network,
+    pub weather: Weather,
+    /// Which processes are to die soon, and which disks are bad, each with the chance of what follows.
+    pub dooms: BTreeMap<NodeId, Doom>,
+    pub bad_disks: BTreeMap<NodeId, fastrand::Rng>,
+    /// Who has met whom, durably.
+    pub met: BTreeSet<(NodeId, NodeId)>,
+    /// The troubles and the turns that there have been.
+    pub begun: BTreeSet<u32>,
+    pub taken: BTreeSet<u32>,
     pub clients: Vec<Client>,
     pub history: History,
     pub attempts: BTreeMap<u64, Attempt>,
     pub next_attempt: u64,
-    pub unique: u64,
     pub ledger: Ledger,
+    limits: Limits,
     pub sometimes: Sometimes,
     pub trace: Trace,
     /// No more troubles.
     pub is_calm: bool,
-    wire_count: u64,
+    pub wire_count: u64,
 }
 
 impl World {
     pub fn new(plan: Plan, detail: Detail) -> World {
-        let mut chance = fastrand::Rng::with_seed(plan.seed ^ 0x005e_ed0f_7e57);
-        let machine = |id: NodeId| (id, Machine::new(id, TICK_MS));
-        let mut machines: BTreeMap<NodeId, Machine> = plan.ids().into_iter().map(machine).collect();
-        if plan.has(FaultClass::ClockSkew) {
-            machines.values_mut().for_each(|machine| machine.tick_ms = chance.u64(5..=20));
-        }
+        let lies = plan.has(FaultClass::LyingDisks);
+        let machine = |id: NodeId| (id, Machine::new(id, TICK_MS, lies));
+        let pace = |id: NodeId| (id, stream(plan.seed, "pace", (id.0.into(), 0)));
         World {
             now_ms: 0,
             event: 0,
             sequence: 0,
             queue: BTreeMap::new(),
-            chance,
-            machines,
-            network: Network::new(&plan.ids()),
-            clients: Vec::new(),
+            machines: plan.ids().into_iter().map(machine).collect(),
+            paces: plan.ids().into_iter().map(pace).collect(),
+            network: Network::new(&plan.ids(), plan.seed),
+            weather: Weather::default(),
+            dooms: BTreeMap::new(),
+            bad_disks: BTreeMap::new(),
+            met: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            clients: Client::of(&plan),
             history: History::default(),
             attempts: BTreeMap::new(),
             next_attempt: 0,
-            unique: 0,
             ledger: Ledger::default(),
+            limits: Limits::of(&plan),
             sometimes: Sometimes::default(),
             trace: Trace::new(detail),
             is_calm: false,
@@ -105,17 +146,21 @@ impl World {
     /// The whole run.
     pub fn run(&mut self) -> Checked {
         self.trace.line(Detail::Timeline, 0, || self.plan.to_string());
+        // What begins at once meets the first starts.
+        let (first, later): (Vec<Trouble>, _) =
+            self.plan.troubles.iter().partition(|trouble| trouble.at_ms == 0);
+        for trouble in first {
+            self.begin(trouble)?;
+        }
+        for trouble in later {
+            self.at(trouble.at_ms, Happening::Trouble(trouble));
+        }
         for id in self.plan.ids() {
             self.start(id)?;
         }
-        for number in 0..self.plan.clients {
-            let behaviour = if number == 1 { Behaviour::Pipelining } else { Behaviour::Ordinary };
-            let ids = self.plan.ids();
-            let home = self.chance.choice(&ids).copied().filter(|_| number % 2 == 0);
-            self.clients.push(Client::new(behaviour, home));
-            self.after(100, Happening::Turn { client: number });
+        for number in 0..self.clients.len() {
+            self.next_turn(number);
         }
-        self.after(500, Happening::Trouble(Trouble::Next));
         self.run_until(self.plan.run_ms, |_| false)?;
         self.settle()?;
         self.check_history()
@@ -149,6 +194,8 @@ impl World {
             sometimes: self.sometimes,
             simulated_ms: self.now_ms,
             events: self.event,
+            troubles: self.begun.into_iter().collect(),
+            turns: self.taken.into_iter().collect(),
             trace: self.trace,
         }
     }
@@ -158,7 +205,7 @@ impl World {
         self.at(self.now_ms + delay_ms, happening);
     }
 
-    fn at(&mut self, at_ms: u64, happening: Happening) {
+    pub fn at(&mut self, at_ms: u64, happening: Happening) {
         self.sequence += 1;
         self.queue.insert((at_ms, self.sequence), happening);
     }
@@ -189,7 +236,7 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Checked {
         match happening {
-            Happening::Tick { node, life } => self.on_tick(node, life),
+            Happening::Tick { node, life } => self.on_tick(node, life)?,
             Happening::Wake { node, life } => self.on_wake(node, life)?,
             Happening::Synced { node, life } => self.on_synced(node, life)?,
             Happening::Apply { node, life } => self.on_apply(node, life)?,
@@ -198,45 +245,12 @@ impl World {
             Happening::Deadline { number } => self.on_answer(number, Outcome::Timeout),
             Happening::Answer { number, outcome } => self.on_answer(number, outcome),
             Happening::Turn { client } => self.on_turn(client),
-            Happening::Trouble(trouble) => self.on_trouble(trouble)?,
+            Happening::Start(id) => self.start(id)?,
+            Happening::Trouble(trouble) => self.begin(trouble)?,
+            Happening::TroubleEnds(trouble, id) => self.end(trouble, id),
+            Happening::Roll(id, trouble) => self.roll(id, trouble),
         }
         Ok(())
-    }
-
-    /// Starts a node's process. A start that its disk makes fail is tried again later.
-    pub fn start(&mut self, id: NodeId) -> Checked {
-        let seed = self.chance.u64(..);
-        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.process.is_none()) else {
-            return Ok(());
-        };
-        match machine.start(&self.plan, seed) {
-            Ok(started) => {
-                let life = machine.life;
-                let boot = machine.last_boot();
-                let last = machine.durable.last();
-                let delay_ms = self.chance.u64(0..=machine.tick_ms);
-                self.network.reconnect_all(id);
-                self.after(delay_ms, Happening::Tick { node: id, life });
-                self.wake(id);
-                self.tell(|| format!("{id} starts, boot {boot}, last={last}{started}"));
-                let flags = [
-                    (started.was_torn, "torn tail cut"),
-                    (started.batch_survived == Some(true), "batch of a crash survived"),
-                    (started.batch_survived == Some(false), "batch of a crash was lost"),
-                    (started.segments > 1, "log has several segments"),
-                ];
-                flags.iter().filter(|(is_so, _)| *is_so).for_each(|(_, what)| self.sometimes.saw(what));
-                Ok(())
-            }
-            Err(StartFailure::Broken(violation)) => Err(violation),
-            Err(StartFailure::Disk(error)) => {
-                self.sometimes.saw("start failed on a bad disk");
-                self.tell(|| format!("{id} does not start: {error}"));
-                self.lose_power(id);
-                self.after(200, Happening::Trouble(Trouble::Start(id)));
-                Ok(())
-            }
-        }
     }
 
     /// Has a node look into its inbox soon.
@@ -245,20 +259,27 @@ impl World {
         let life = machine.life;
         let Some(process) = machine.process.as_mut().filter(|process| !process.wakes) else { return };
         process.wakes = true;
-        let delay_ms = self.chance.u64(0..=1);
+        let delay_ms = self.pace(id).u64(0..=1);
         self.after(delay_ms, Happening::Wake { node: id, life });
     }
 
-    fn on_tick(&mut self, id: NodeId, life: u64) {
-        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else { return };
+    /// Chance for one moment in a node. The next one's does not depend on how much of it is used.
+    fn pace(&mut self, id: NodeId) -> fastrand::Rng {
+        self.paces.get_mut(&id).map_or_else(|| fastrand::Rng::with_seed(0), fastrand::Rng::fork)
+    }
+
+    fn on_tick(&mut self, id: NodeId, life: u64) -> Checked {
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else {
+            return Ok(());
+        };
         let tick_ms = machine.tick_ms;
         // After a stall, a node counts half an election timeout at most, as the server does.
         let most = ELECTION_TIMEOUT_MS / TICK_MS / 4;
-        if let Some(process) = &mut machine.process {
-            process.ticks_due = (process.ticks_due + 1).min(most);
-        }
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        process.ticks_due = (process.ticks_due + 1).min(most);
+        let wakes_anyway = process.wakes;
         self.after(tick_ms, Happening::Tick { node: id, life });
-        self.wake(id);
+        if wakes_anyway { Ok(()) } else { self.on_wake(id, life) }
     }
 
     fn on_wake(&mut self, id: NodeId, life: u64) -> Checked {
@@ -272,56 +293,41 @@ impl World {
         if is_paused || process.syncing.is_some() {
             return Ok(());
         }
-        self.arm_disk(id);
         let Some(batch) = self.machines.get_mut(&id).and_then(Machine::run_batch) else { return Ok(()) };
         self.write_notes(id, &batch);
         self.ledger.check_batch(&mut self.machines, id, &batch, &mut self.sometimes)?;
-        self.waiting_is_bounded(id, &batch)?;
-        self.carry_out_batch(id, life, batch)
-    }
-
-    /// P12: whoever a node has neither answered nor handed to its application counts.
-    fn waiting_is_bounded(&mut self, id: NodeId, batch: &Batch) -> Checked {
-        let gone = |effect: &Effect| match effect {
-            Effect::Send(_) => 0,
-            Effect::Work(work) => {
-                work.reads.len() + work.entries.iter().filter(|(_, ticket)| ticket.is_some()).count()
-            }
-            Effect::Reject(..) => 1,
-        };
-        let gone: usize = batch.before_save.iter().chain(&batch.after_save).map(gone).sum();
-        let waiting = self.process(id).map_or(0, |process| process.waiting.len().saturating_sub(gone));
-        let limit = self.plan.node_settings().max_waiting;
-        if waiting > limit {
-            return Err(Violation::new(
-                "P12",
-                format!("{waiting} requests wait in {id}, the limit is {limit}"),
-            ));
+        self.limits.check(&self.machines, id, &batch)?;
+        if batch.error.is_none()
+            && let Some(process) = self.machines.get(&id).and_then(|machine| machine.process.as_ref())
+        {
+            self.met.extend(process.greeted.keys().map(|peer| (id, *peer)));
         }
-        Ok(())
+        self.carry_out_batch(id, life, batch)
     }
 
     fn carry_out_batch(&mut self, id: NodeId, life: u64, mut batch: Batch) -> Checked {
         if let Some(error) = batch.error {
-            let kept = self.chance.usize(0..=batch.before_save.len());
+            let kept = self.pace(id).usize(0..=batch.before_save.len());
             batch.before_save.truncate(kept);
             self.carry_out(id, batch.before_save)?;
             self.end_by_disk(id, &error);
             return Ok(());
         }
-        if let Some(kept) = self.kill_point(&batch) {
+        if let Some((doom, kept)) = self.kill_point(id, &batch) {
             let mut effects = batch.before_save;
             effects.extend(batch.after_save);
             effects.truncate(kept);
             self.carry_out(id, effects)?;
-            self.kill(id, "between effects");
+            self.kill(id, doom.trouble, doom.chance, "killed between effects");
             return Ok(());
         }
         self.carry_out(id, batch.before_save)?;
-        let sync_ms = if batch.has_saved { self.sync_ms() } else { 0 };
-        if sync_ms == 0 {
+        let mut chance = self.pace(id);
+        let slow_ms = self.weather.strikes(FaultClass::SlowDisk, &[id], &mut chance);
+        let Some(sync_ms) = slow_ms.filter(|_| batch.has_saved) else {
             return self.carry_out(id, batch.after_save);
-        }
+        };
+        self.sometimes.saw("sync was slow");
         if let Some(process) = self.process(id) {
             process.syncing = Some(batch.after_save);
         }
@@ -343,7 +349,7 @@ impl World {
         Ok(())
     }
 
-    pub fn process(&mut self, id: NodeId) -> Option<&mut super::machine::Process> {
+    pub fn process(&mut self, id: NodeId) -> Option<&mut Process> {
         self.machines.get_mut(&id)?.process.as_mut()
     }
 
@@ -368,69 +374,15 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, envelope: Envelope) {
-        let ends = (envelope.message.from, envelope.message.to);
-        self.trace.line(Detail::Messages, self.now_ms, || format!("{} sends {envelope:?}", ends.0));
-        let arrivals = self.network.send(ends, self.now_ms, &self.plan, &mut self.chance);
-        match arrivals.len() {
-            0 => self.sometimes.saw("message dropped"),
-            1 => {}
-            _ => self.sometimes.saw("message duplicated"),
-        }
-        for arrival in arrivals {
-            let envelope = Box::new(envelope.clone());
-            self.at(arrival.at_ms, Happening::Arrive { arrival, envelope });
-        }
-    }
-
-    fn on_arrive(&mut self, arrival: Arrival, envelope: Box<Envelope>) -> Checked {
-        let (from, to) = (envelope.message.from, envelope.message.to);
-        match self.network.arrive((from, to), arrival, &self.plan, &mut self.chance) {
-            Fate::Delivered => {}
-            Fate::Dropped => return Ok(()),
-            Fate::Late(later) => {
-                self.sometimes.saw("message of an earlier connection arrived");
-                self.at(later.at_ms, Happening::Arrive { arrival: later, envelope });
-                return Ok(());
-            }
-        }
-        self.wire_count += 1;
-        if self.wire_count.is_multiple_of(WIRE_EVERY) {
-            self.through_the_wire_format(&envelope)?;
-        }
-        self.trace.line(Detail::Messages, self.now_ms, || format!("{to} gets {envelope:?}"));
-        let incarnation = self.machines.get(&from).map(Machine::incarnation);
-        if let (Some(incarnation), Some(process)) = (incarnation, self.process(to))
-            && process.peers_inbox.len() < PEERS_INBOX
-        {
-            process.peers_inbox.push_back((envelope.message, incarnation));
-            self.wake(to);
-        }
-        Ok(())
-    }
-
-    /// What an honest node says must pass the checks of the wire, and come out as it went in.
-    fn through_the_wire_format(&mut self, envelope: &Envelope) -> Checked {
-        let (me, peer) = (envelope.message.to, envelope.message.from);
-        let Some(term) = self.process(me).map(|process| process.node.raft().term()) else { return Ok(()) };
-        let line = PeerLine::Envelope(envelope.clone());
-        let mut bytes = Vec::new();
-        line.encode(&mut bytes);
-        bytes.pop();
-        let decoded = decode(&bytes, &Ends { me, peer, term });
-        if decoded != Ok(Decoded::Line(line)) {
-            let what = format!("{envelope:?} comes out of the wire format as {decoded:?}");
-            return Err(Violation::new("P13", what));
-        }
-        self.sometimes.saw("message through the wire format");
-        Ok(())
-    }
-
     /// The application has got work and takes its time.
     fn take_work(&mut self, id: NodeId, work: Work<Ticket>) {
-        let slow = !self.is_calm && self.plan.has(FaultClass::SlowApplication);
-        let delay_ms =
-            if slow { self.chance.u64(0..=self.plan.rates.apply_max_ms) } else { self.chance.u64(0..=1) };
+        let mut chance = self.pace(id);
+        let usual_ms = chance.u64(0..=1);
+        let slow_ms = self.weather.strikes(FaultClass::SlowApplication, &[id], &mut chance);
+        if slow_ms.is_some() {
+            self.sometimes.saw("application was slow");
+        }
+        let delay_ms = slow_ms.unwrap_or(usual_ms);
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let life = machine.life;
         let Some(process) = &mut machine.process else { return };
@@ -458,11 +410,13 @@ impl World {
         let Some(process) = &mut machine.process else { return Ok(()) };
         let Some(work) = process.work.take() else { return Ok(()) };
         let mut answers = Vec::new();
+        let mut hashes = Vec::new();
         for (entry, ticket) in work.entries {
             let Applied::Done(answer) = process.store.apply(&entry) else {
                 return Err(Violation::new("P4", format!("{id} cannot apply {}", entry.id())));
             };
             self.ledger.applied(id, &entry, process.store.applied_hash())?;
+            hashes.push(process.store.applied_hash());
             answers.extend(ticket.map(|ticket| (ticket.number, Outcome::from(answer))));
         }
         for ticket in work.reads {
@@ -470,7 +424,7 @@ impl World {
                 answers.push((ticket.number, serve(&process.store, &read)));
             }
         }
-        process.poll = Some(process.store.last_applied());
+        process.poll = Some((process.store.last_applied(), hashes));
         for (number, outcome) in answers {
             self.answer(number, outcome);
         }
@@ -480,7 +434,8 @@ impl World {
 
     /// An answer leaves a node for its client.
     pub fn answer(&mut self, number: u64, outcome: Outcome) {
-        let delay_ms = self.chance.u64(0..=2);
+        let node = self.attempts.get(&number).map_or(NodeId(1), |attempt| attempt.node);
+        let delay_ms = self.pace(node).u64(0..=2);
         self.after(delay_ms, Happening::Answer { number, outcome });
     }
 

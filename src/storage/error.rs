@@ -5,7 +5,7 @@
 //! the two families apart.
 
 use crate::types::NodeId;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::PathBuf;
 
@@ -147,9 +147,9 @@ impl fmt::Display for StorageError {
             ),
             StorageError::OtherCluster { path, found, expected } => write!(
                 f,
-                "{}: expected cluster {expected:?}, found cluster {found:?}; give this node its own \
-                 --data-dir",
-                path.display()
+                "{}: expected cluster {expected:?}, found cluster \"{}\"; give this node its own --data-dir",
+                path.display(),
+                Shown(found)
             ),
             StorageError::OtherNode { path, found, expected } => write!(
                 f,
@@ -165,6 +165,7 @@ impl fmt::Display for StorageError {
                 Names(expected)
             ),
             StorageError::Damaged { path, line, expected } => {
+                let expected = Shown(expected);
                 write!(f, "{}, line {line}: damaged: expected {expected}; {REPAIR}", path.display())
             }
             StorageError::UnknownFormat { path, found } => write!(
@@ -174,13 +175,31 @@ impl fmt::Display for StorageError {
                 super::FORMAT
             ),
             StorageError::Missing { path, because } => {
-                write!(f, "{}: this file is missing, because {because}; {REPAIR}", path.display())
+                let (path, because) = (path.to_string_lossy(), Shown(because));
+                write!(f, "{}: this file is missing, because {because}; {REPAIR}", Shown(&path))
             }
         }
     }
 }
 
 impl std::error::Error for StorageError {}
+
+/// Shows a text that quotes what stands in a file: whatever that is, it moves no cursor, forges no second
+/// line, and leaves room for the rest.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAX_CHARACTERS: usize = 400;
+        for (position, letter) in self.0.chars().enumerate() {
+            if position == MAX_CHARACTERS {
+                return f.write_char('…');
+            }
+            if letter.is_control() { write!(f, "{}", letter.escape_debug())? } else { f.write_char(letter)? }
+        }
+        Ok(())
+    }
+}
 
 /// Shows nodes as `n1 n2 n3`.
 struct Names<'a>(&'a [NodeId]);

@@ -14,7 +14,7 @@ use super::disk::{Disk, write_whole};
 use super::error::{DiskFault, StorageError};
 use super::record::{read_checked_object, write_checked_object};
 use super::{FORMAT, Opening};
-use crate::types::{Incarnation, NodeId};
+use crate::types::{Incarnation, MAX_NUMBER, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -92,6 +92,9 @@ impl Identity {
         }
         let identity: Identity =
             serde_json::from_slice(&object).map_err(|error| damaged(error.to_string()))?;
+        if identity.boot > MAX_NUMBER {
+            return Err(damaged(format!("a start counter of at most {MAX_NUMBER}, found {}", identity.boot)));
+        }
         let expected = opening.sorted_voters();
         if identity.cluster != opening.cluster {
             let (found, expected) = (identity.cluster, opening.cluster.clone());

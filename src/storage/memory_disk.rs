@@ -54,6 +54,8 @@ struct State {
     operations: u64,
     /// Which operation is to fail, and how.
     failure: Option<(u64, Failure)>,
+    /// Syncs of files do nothing.
+    is_lying: bool,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +83,11 @@ impl MemoryDisk {
     pub fn fail_after(&self, skip: u64, failure: Failure) {
         let mut state = self.state();
         state.failure = Some((state.operations + skip, failure));
+    }
+
+    /// While a disk lies, a file's sync says that it is done, and does nothing.
+    pub fn lie(&self, lies: bool) {
+        self.state().is_lying = lies;
     }
 
     /// Forgets a failure that has not come yet.
@@ -120,6 +127,13 @@ impl MemoryDisk {
         state.synced_names.insert(name.to_string(), number);
         for names in &mut state.unsynced_names {
             names.insert(name.to_string(), number);
+        }
+    }
+
+    /// Turns bits of a byte over, as a rotting medium does; nothing where there is no such byte.
+    pub fn flip(&self, name: &str, at: usize, mask: u8) {
+        if let Some(byte) = self.state().file(name).and_then(|file| file.bytes.get_mut(at)) {
+            *byte ^= mask;
         }
     }
 
@@ -216,6 +230,9 @@ impl Disk for MemoryDisk {
     fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
         let outcome = self.begin("sync", name).map(drop);
         let mut state = self.state();
+        if state.is_lying {
+            return outcome;
+        }
         let file = state.file(name).ok_or_else(|| self.not_found("sync", name))?;
         if outcome.is_err() {
             file.given_up.push(file.synced_bytes..file.bytes.len());

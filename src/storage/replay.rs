@@ -6,7 +6,7 @@
 
 use super::record::{Content, Flaw, read_record};
 use crate::raft::HardState;
-use crate::types::{Entry, EntryId, Index};
+use crate::types::{Entry, EntryId, Index, MAX_NUMBER};
 
 /// The state that the records so far lead to. Invariants: indexes of `entries` follow `base` without a gap,
 /// terms never fall along them, and none is above that of `hard_state`.
@@ -94,6 +94,9 @@ impl Replay {
             Content::Entry(entry) => self.append(entry),
             Content::TruncateFrom(from) => self.truncate(from),
             Content::HardState(hard_state) => {
+                if hard_state.term.0 > MAX_NUMBER {
+                    return Err(format!("a term of at most {MAX_NUMBER}, found {}", hard_state.term));
+                }
                 if !may_follow(hard_state, self.hard_state) {
                     return Err(format!(
                         "a term that does not fall and a vote that does not change in it, found \

@@ -3,17 +3,15 @@
 //! of timing; so nothing is checked here that a slow or restarted node may rightly say.
 
 use super::peer::{Ends, Invalid};
+use crate::config::MAX_NODES;
 use crate::kv::{self, command::Reading};
 use crate::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
     ForwardProposalsResponse, Message, ReadRound, RequestVote, RequestVoteResponse,
 };
-use crate::types::{Command, Entry, EntryId, Index, NodeId, RequestId, Term};
+use crate::types::{AppliedState, Command, Entry, EntryId, Index, MAX_NUMBER, NodeId, RequestId, Term};
+use std::collections::BTreeMap;
 use std::fmt::Display;
-
-/// The largest number in any field: 2^53 - 1, the largest that every JSON reader keeps exactly. No honest
-/// counter gets there, and arithmetic on what is below cannot overflow.
-const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// How far above the receiver's term a message's may be: a defective node must not use up the terms.
 const MAX_TERM_JUMP: u64 = 1 << 32;
@@ -53,6 +51,17 @@ pub(super) fn node(node: NodeId) -> Checked {
 /// A counter.
 pub(super) fn number(name: &str, number: u64) -> Checked {
     require(number <= MAX_NUMBER, || format!("{name} {number}, expected at most {MAX_NUMBER}"))
+}
+
+/// What nodes say that they have applied. Nobody speaks of having applied nothing.
+pub(super) fn applied(applied: &BTreeMap<NodeId, AppliedState>) -> Checked {
+    require(applied.len() <= MAX_NODES, || format!("{} nodes have applied something", applied.len()))?;
+    for (id, state) in applied {
+        node(*id)?;
+        index("last applied", state.last_applied)?;
+        require(state.last_applied > Index::NONE, || format!("{id} has applied nothing, and says so"))?;
+    }
+    Ok(())
 }
 
 fn request_vote(term: Term, vote: &RequestVote) -> Checked {

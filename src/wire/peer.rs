@@ -18,7 +18,7 @@
 use super::{check, escape_external, quote_external};
 use crate::config::{MAX_CLUSTER_NAME_BYTES, MAX_NODES};
 use crate::raft::message::Message;
-use crate::types::{Incarnation, NodeId, Term};
+use crate::types::{AppliedState, Incarnation, NodeId, Term};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -107,6 +107,10 @@ pub struct Envelope {
     pub boot: u64,
     /// The sender's count of its events in that start.
     pub event: u64,
+    /// With a heartbeat or the answer to one: what nodes have applied and what they have come to; of a leader
+    /// all that it has heard, of a follower its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub applied: BTreeMap<NodeId, AppliedState>,
     /// What it says.
     pub message: Message,
 }
@@ -183,6 +187,7 @@ pub fn decode(line: &[u8], ends: &Ends) -> Result<Decoded, Invalid> {
         Decoded::Line(PeerLine::Envelope(envelope)) => {
             check::number("boot", envelope.boot)?;
             check::number("event", envelope.event)?;
+            check::applied(&envelope.applied)?;
             check::message(&envelope.message, ends)?;
         }
         Decoded::Line(PeerLine::Ping(_) | PeerLine::Pong(_)) | Decoded::Unknown { .. } => {}

@@ -94,7 +94,8 @@ fn bodies() -> Vec<Body> {
 }
 
 fn envelope(body: Body) -> Envelope {
-    Envelope { boot: 3, event: 17, message: Message { from: NodeId(1), to: NodeId(2), term: Term(7), body } }
+    let message = Message { from: NodeId(1), to: NodeId(2), term: Term(7), body };
+    Envelope { boot: 3, event: 17, applied: BTreeMap::new(), message }
 }
 
 fn hello() -> Hello {
@@ -186,6 +187,29 @@ fn the_lines_look_as_documented() {
             + r#""request_term":7,"number":1,"prev":{"term":2,"index":4},"read_round":{"term":0,"number":0},"#
             + r#""outcome":{"Rejected":{"conflict":"OldTerm"}}}}}}}"#
     );
+}
+
+#[test]
+fn what_nodes_have_applied_travels_beside_a_message() {
+    let with = |applied: &[(u16, i64, u64)]| {
+        let states = applied.iter().map(|(node, index, hash)| {
+            (NodeId(*node), AppliedState { last_applied: Index(*index), applied_hash: *hash })
+        });
+        Envelope { applied: states.collect(), ..envelope(rejected(Conflict::OldTerm)) }
+    };
+    let line = PeerLine::Envelope(with(&[(1, 41, 0xab), (3, 0, u64::MAX)]));
+    let text = encoded(&line);
+    let states = r#""applied":{"1":{"last_applied":41,"applied_hash":"00000000000000ab"},"#.to_owned()
+        + r#""3":{"last_applied":0,"applied_hash":"ffffffffffffffff"}},"message""#;
+    assert!(text.contains(&states), "{text}");
+    assert_eq!(decode_text(&text), Ok(Decoded::Line(line)));
+    let broken = |envelope| decode_envelope(envelope).expect_err("it breaks a rule");
+    assert_eq!(broken(with(&[(0, 41, 7)])), "node 0, expected 1 to 65535");
+    assert_eq!(broken(with(&[(3, -1, 7)])), "n3 has applied nothing, and says so");
+    assert!(broken(with(&[(3, 1 << 53, 7)])).contains("last applied index"));
+    let many: Vec<(u16, i64, u64)> = (1..=10).map(|node| (node, 1, 1)).collect();
+    assert_eq!(broken(with(&many)), "10 nodes have applied something");
+    assert!(decode_text(&text.replace("00000000000000ab", "ab")).unwrap_err().contains("hex digits"));
 }
 
 #[test]

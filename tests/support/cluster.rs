@@ -194,6 +194,15 @@ impl Cluster {
         self.nodes.insert(id, None);
     }
 
+    /// Waits until the node finds that it must not go on. Returns what it logged since its start.
+    pub fn wait_for_fault(&mut self, id: u16) -> String {
+        let status = self.process(id).wait_for_end();
+        let log = self.process(id).log();
+        assert_eq!(status.code(), Some(1), "n{id} must not go on: {}", tail(&log));
+        self.nodes.insert(id, None);
+        log
+    }
+
     /// Starts a node that does not run, with what it has on disk.
     pub fn restart(&mut self, id: u16) {
         self.restart_with(id, &[]);
@@ -332,11 +341,14 @@ fn start(folder: &Path, id: u16, arguments: &[&str]) -> Option<Process> {
     wait_until("the server has started", || {
         let ended = process.ended();
         let log = process.log();
+        if log.contains("started: ") {
+            return Some(true);
+        }
         if ended.is_some() {
             assert!(log.contains("cannot listen for"), "n{id} does not start: {log}");
             return Some(false);
         }
-        log.contains("started: ").then_some(true)
+        None
     })
     .then_some(process)
 }

@@ -95,7 +95,8 @@ fn collect(folder: &str, paths: &mut Vec<String>) {
     for entry in entries {
         let entry = entry.expect("an entry of the folder");
         let path = format!("{folder}/{}", entry.file_name().to_str().expect("a name in UTF-8"));
-        if entry.file_type().expect("a kind").is_dir() {
+        // What the fuzzer's project builds is none of ours.
+        if entry.file_type().expect("a kind").is_dir() && !path.ends_with("/target") {
             collect(&path, paths);
         } else if path.ends_with(".rs") {
             paths.push(path);

@@ -198,3 +198,40 @@ fn a_flipped_bit_in_the_identity_is_refused() {
         assert_eq!(refused_line(&disk, "identity"), Some(1), "bit {bit}");
     }
 }
+
+/// The identity of a node that has run, with `from` replaced and the checksum of what it says then.
+fn changed_identity(from: &str, to: &str) -> MemoryDisk {
+    let disk = disk_with(&earlier_outputs());
+    let object = record::read_checked_object(&disk.read(IDENTITY_FILE).unwrap()).unwrap();
+    let text = String::from_utf8(object).unwrap();
+    assert!(text.contains(from), "{text}");
+    let changed = text.replacen(from, to, 1);
+    disk.overwrite(IDENTITY_FILE, record::write_checked_object(changed.trim_end().as_bytes()));
+    disk
+}
+
+#[test]
+fn what_a_damaged_file_says_forges_no_line_and_moves_no_cursor() {
+    // Found by fuzzing: a member's name went as it stood into the line for the operator, with a line break,
+    // an escape of the terminal, and at any length.
+    let name = format!("\"\\u001b[2J\\n{}\":1,\"boot\":1", "x".repeat(5000));
+    let disk = changed_identity("\"boot\":1", &name);
+    assert_eq!(refused_line(&disk, "a forged name"), Some(1));
+    let message = open(&disk).unwrap_err().to_string();
+    assert!(message.contains("unknown field `\\u{1b}[2J\\nxxx"), "{message}");
+    assert!(!message.contains(char::is_control) && message.chars().count() < 1000, "{message}");
+}
+
+#[test]
+fn a_start_counter_that_could_not_rise_is_refused() {
+    // Found by fuzzing: such a node came up and panicked where it raises the counter.
+    let disk = changed_identity("\"boot\":1", &format!("\"boot\":{}", u64::MAX));
+    assert_eq!(refused_line(&disk, "the largest boot"), Some(1));
+}
+
+#[test]
+fn a_term_that_could_not_rise_is_refused() {
+    // Found by fuzzing: such a node came up and panicked in its first campaign.
+    let disk = disk_with(&[output(Some(hard_state(u64::MAX, None)), None, vec![])]);
+    assert_eq!(refused_line(&disk, "the largest term"), Some(2));
+}

@@ -1,0 +1,308 @@
+//! The nodes of the cluster under test: their files, their processes, and what can be done to both. Whoever
+//! ends a process here expects it to end in a certain way; every other end is a finding.
+
+use super::disks::MountedDisk;
+use super::process::Process;
+use super::proxy::Network;
+use super::run::Run;
+use super::{Done, HarnessFailure, tools};
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// How long a node may take to start, to stop, or to find out that its disk is of no use.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The cluster's name.
+pub(super) const CLUSTER: &str = "nemesis";
+
+/// How long a client's request may wait for its outcome, in milliseconds: less than the default, so that more
+/// of them end in doubt.
+pub(super) const REQUEST_TIMEOUT_MS: u64 = 2_000;
+
+/// What a cluster is made of, before it runs.
+pub(super) struct Layout {
+    /// Where each node's clients connect.
+    pub clients: BTreeMap<u16, SocketAddr>,
+    /// The links between the nodes.
+    pub network: Network,
+    folder: PathBuf,
+}
+
+/// All nodes.
+pub(super) struct Machines {
+    server: PathBuf,
+    folder: PathBuf,
+    list: BTreeMap<u16, Machine>,
+}
+
+/// One node.
+struct Machine {
+    /// Above the disk, so that it ends first.
+    process: Option<Process>,
+    disk: Option<MountedDisk>,
+    config: PathBuf,
+    data: PathBuf,
+    starts: u32,
+}
+
+impl Layout {
+    /// Addresses for so many nodes, links between them, and each node's own `cluster.toml` in `folder`: in it
+    /// the others' peer addresses are the links to them.
+    pub fn make(nodes: u16, folder: &Path) -> Result<Layout, HarnessFailure> {
+        let host = own_host();
+        let failure = |error| HarnessFailure(format!("cannot open ports on {host}: {error}"));
+        let ports = || -> std::io::Result<Vec<SocketAddr>> {
+            let held: std::io::Result<Vec<TcpListener>> =
+                (0..2 * nodes).map(|_| TcpListener::bind((host, 0))).collect();
+            held?.iter().map(TcpListener::local_addr).collect()
+        };
+        let ports = ports().map_err(failure)?;
+        let (peers, clients) = ports.split_at(usize::from(nodes));
+        let peers: BTreeMap<u16, SocketAddr> = (1..=nodes).zip(peers.iter().copied()).collect();
+        let clients: BTreeMap<u16, SocketAddr> = (1..=nodes).zip(clients.iter().copied()).collect();
+        let network = Network::open(host, &peers).map_err(failure)?;
+        for me in 1..=nodes {
+            let mut text = format!("cluster = \"{CLUSTER}\"\ndata_dir = \"data\"\n");
+            for (id, own) in &peers {
+                let peer = network.address(me, *id).unwrap_or(*own);
+                let client = clients.get(id).copied().unwrap_or(*own);
+                let _ = write!(text, "\n[[node]]\nid = {id}\npeer = \"{peer}\"\nclient = \"{client}\"\n");
+            }
+            let _ = write!(text, "\n[timing]\nrequest_timeout_ms = {REQUEST_TIMEOUT_MS}\n");
+            let path = config_path(folder, me);
+            fs::write(&path, text).map_err(|error| HarnessFailure(format!("{}: {error}", path.display())))?;
+        }
+        Ok(Layout { clients, network, folder: folder.to_owned() })
+    }
+
+    /// The nodes, which do not run yet.
+    pub fn machines(&self, server: &Path, with_disks: bool) -> Result<Machines, HarnessFailure> {
+        let mut list = BTreeMap::new();
+        for id in self.clients.keys().copied() {
+            let place = self.folder.join(format!("disk-n{id}"));
+            let image = self.folder.join(format!("disk-n{id}.ext4"));
+            let disk = with_disks.then(|| MountedDisk::make(image, place.clone())).transpose()?;
+            let (config, data) = (config_path(&self.folder, id), place.join(format!("node-{id}")));
+            list.insert(id, Machine { process: None, disk, config, data, starts: 0 });
+        }
+        Ok(Machines { server: server.to_owned(), folder: self.folder.clone(), list })
+    }
+}
+
+/// A loopback address that other runs do not use: a port that is free here stays free while a node is down.
+fn own_host() -> IpAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let spread = fastrand::u8(1..=254);
+    IpAddr::V4(Ipv4Addr::new(127, high.max(1), low, spread))
+}
+
+fn config_path(folder: &Path, id: u16) -> PathBuf {
+    folder.join(format!("cluster-n{id}.toml"))
+}
+
+impl Machines {
+    fn machine(&mut self, id: u16) -> Result<&mut Machine, HarnessFailure> {
+        self.list.get_mut(&id).ok_or_else(|| HarnessFailure(format!("there is no n{id}")))
+    }
+
+    /// The process of a node, which must run.
+    pub fn process(&mut self, id: u16) -> Result<&mut Process, HarnessFailure> {
+        let process = self.machine(id)?.process.as_mut();
+        process.ok_or_else(|| HarnessFailure(format!("n{id} does not run")))
+    }
+
+    pub fn ids(&self) -> Vec<u16> {
+        self.list.keys().copied().collect()
+    }
+
+    /// The folder of a node's files.
+    pub fn data(&self, id: u16) -> Option<&Path> {
+        self.list.get(&id).map(|machine| machine.data.as_path())
+    }
+
+    /// Starts nodes that do not run. One that does not come up is a finding.
+    pub fn start(&mut self, run: &Run<'_>, ids: &[u16]) -> Done {
+        for id in ids {
+            self.spawn(*id)?;
+        }
+        for id in ids {
+            self.wait_for_start(run, *id)?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, id: u16) -> Done {
+        let (server, folder) = (self.server.clone(), self.folder.clone());
+        let machine = self.machine(id)?;
+        machine.starts += 1;
+        let log = folder.join(format!("n{id}-start-{:03}.log", machine.starts));
+        let id_text = id.to_string();
+        let (config, data) = (machine.config.to_string_lossy(), machine.data.to_string_lossy());
+        let mut arguments = vec!["--config", &*config, "--data-dir", &*data, "--id", &*id_text];
+        if machine.starts == 1 {
+            arguments.push("--bootstrap");
+        }
+        machine.process = Some(Process::start(&server, &arguments, log)?);
+        Ok(())
+    }
+
+    fn wait_for_start(&mut self, run: &Run<'_>, id: u16) -> Done {
+        let deadline = run.elapsed() + PATIENCE;
+        loop {
+            let process = self.process(id)?;
+            if process.log().contains("started: ") {
+                return Ok(());
+            }
+            let ended = process.wait(super::process::LOOK)?;
+            let said = process.last_line();
+            match ended {
+                // The dead process's port can take a moment to be free, and another's may sit on it.
+                Some(_) if said.contains("cannot listen for") && run.elapsed() < deadline => {
+                    self.spawn(id)?
+                }
+                Some(_) if said.contains("cannot listen for") => {
+                    return Err(HarnessFailure(format!("n{id}: {said}")));
+                }
+                Some(status) => {
+                    self.machine(id)?.process = None;
+                    run.finding(format_args!("n{id} does not start, {status}: {said}"));
+                    return Ok(());
+                }
+                None if run.elapsed() > deadline => {
+                    run.finding(format_args!("n{id} does not start within {} s: {said}", PATIENCE.as_secs()));
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// `kill -9` of these nodes, as near to at once as can be.
+    pub fn kill(&mut self, run: &Run<'_>, ids: &[u16]) -> Done {
+        for id in ids {
+            self.process(*id)?.signal(Signal::SIGKILL)?;
+        }
+        for id in ids {
+            use std::os::unix::process::ExitStatusExt;
+            let is_killed = |status: ExitStatus| status.signal() == Some(Signal::SIGKILL as i32);
+            self.take_end(run, *id, "killed", is_killed)?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, to which a node must answer with a clean end.
+    pub fn stop(&mut self, run: &Run<'_>, id: u16) -> Done {
+        self.process(id)?.signal(Signal::SIGTERM)?;
+        self.take_end(run, id, "asked to stop", |status| status.code() == Some(0)).map(|_| ())
+    }
+
+    /// Waits for a node to find out that it must not go on: it ends with status 1, and its last line says
+    /// that and why in one of these words.
+    pub fn take_fault(&mut self, run: &Run<'_>, id: u16, words: &[&str]) -> Done {
+        if !self.take_end(run, id, "at a disk that failed", |status| status.code() == Some(1))? {
+            return Ok(());
+        }
+        let last = self.last_log(id);
+        let names_it = words.iter().any(|word| last.contains(word));
+        if !last.contains("stops: ") || !names_it {
+            run.finding(format_args!("n{id} ended without saying why; its last line: {last}"));
+        }
+        Ok(())
+    }
+
+    fn last_log(&self, id: u16) -> String {
+        let starts = self.list.get(&id).map_or(0, |machine| machine.starts);
+        let path = self.folder.join(format!("n{id}-start-{starts:03}.log"));
+        let text = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().last().unwrap_or("nothing").to_owned()
+    }
+
+    /// Waits for the end of a node, and says whether it was the right one; any other is a finding.
+    fn take_end(
+        &mut self,
+        run: &Run<'_>,
+        id: u16,
+        why: &str,
+        is_right: impl Fn(ExitStatus) -> bool,
+    ) -> Result<bool, HarnessFailure> {
+        let ended = self.process(id)?.wait(PATIENCE)?;
+        // What follows finds it gone in any case.
+        self.machine(id)?.process = None;
+        match ended {
+            Some(status) if is_right(status) => return Ok(true),
+            Some(status) => {
+                let last = self.last_log(id);
+                run.finding(format_args!("n{id}, {why}, ended with {status}; its last line: {last}"));
+            }
+            None => run.finding(format_args!("n{id}, {why}, goes on after {} s", PATIENCE.as_secs())),
+        }
+        Ok(false)
+    }
+
+    /// Whoever has ended by itself is a finding.
+    pub fn look_after(&mut self, run: &Run<'_>) -> Done {
+        for (id, machine) in &mut self.list {
+            let Some(process) = &mut machine.process else { continue };
+            if let Some(status) = process.ended()? {
+                let last = process.last_line();
+                run.finding(format_args!("n{id} ended by itself with {status}; its last line: {last}"));
+                machine.process = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does nothing for so long, with an eye on the processes.
+    pub fn rest(&mut self, run: &Run<'_>, length: Duration) -> Done {
+        run.nap(length);
+        self.look_after(run)
+    }
+
+    /// Cuts the power of these nodes: their disks forget what was not synced, and they are gone.
+    pub fn lose_power(&mut self, run: &Run<'_>, ids: &[u16]) -> Done {
+        let disks = self.list.iter().filter(|(id, _)| ids.contains(id));
+        let folders: Vec<&Path> =
+            disks.filter_map(|(_, machine)| machine.disk.as_ref()).map(MountedDisk::folder).collect();
+        tools::power_off(&folders)?;
+        for id in ids {
+            self.process(*id)?.signal(Signal::SIGKILL)?;
+        }
+        for id in ids {
+            // It may have met its dead disk before the signal met it.
+            self.take_end(run, *id, "without power", |status| status.code().is_none_or(|code| code == 1))?;
+            if let Some(disk) = &mut self.machine(*id)?.disk {
+                disk.remount()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The size of the largest file in the folder of a node.
+    pub fn largest_file_bytes(&self, id: u16) -> u64 {
+        let Some(machine) = self.list.get(&id) else { return 0 };
+        let files = fs::read_dir(&machine.data).into_iter().flatten().flatten();
+        let sizes = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len());
+        sizes.max().unwrap_or(0)
+    }
+
+    /// What stands in the logs of all starts of all nodes and should not.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        for (id, machine) in &self.list {
+            for start in 1..=machine.starts {
+                let name = format!("n{id}-start-{start:03}.log");
+                let text = fs::read(self.folder.join(&name)).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                let bad = text.lines().find(|line| line.contains("panicked"));
+                complaints.extend(bad.map(|line| format!("P13: a panic in {name}: {line}")));
+            }
+        }
+        complaints
+    }
+}

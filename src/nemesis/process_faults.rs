@@ -1,0 +1,215 @@
+//! What is done to processes and their disks. One fault at a time, and when it is over all nodes run.
+
+use super::fault::{Deck, Fault};
+use super::machines::Machines;
+use super::proxy::{Network, Rule};
+use super::run::{Run, SERVE_DEADLINE};
+use super::tools::{self, Strace};
+use super::{Done, HarnessFailure};
+use nix::sys::signal::Signal;
+use std::time::Duration;
+
+/// So many writes acknowledged by a new leader are enough for an old one to answer wrongly, if it does.
+const WRITES_AFTER_CHANGE: u64 = 100;
+
+/// A log has so much room when its node's disk is full.
+const LOG_ROOM_BYTES: u64 = 64 * 1024;
+
+/// Breaks processes and disks until the time is over and each fault of the deck has come.
+pub(super) fn break_processes(
+    run: &Run<'_>,
+    machines: &mut Machines,
+    network: &Network,
+    mut deck: Deck,
+    chance: &mut fastrand::Rng,
+) -> Done {
+    loop {
+        machines.rest(run, Duration::from_millis(chance.u64(300..1_500)))?;
+        let is_late = !run.is_time_for_faults() && deck.was_through();
+        if is_late || run.is_cut_short() {
+            return Ok(());
+        }
+        let Some(fault) = deck.draw(chance) else {
+            // Someone must look after the processes while only the network breaks.
+            machines.rest(run, Duration::from_millis(500))?;
+            continue;
+        };
+        let _turn = run.alone();
+        machines.look_after(run)?;
+        if run.is_cut_short() {
+            return Ok(());
+        }
+        Breaking { run, machines, network, chance }.carry_out(fault)?;
+        run.tally.saw_fault(fault);
+    }
+}
+
+struct Breaking<'a, 'b> {
+    run: &'a Run<'b>,
+    machines: &'a mut Machines,
+    network: &'a Network,
+    chance: &'a mut fastrand::Rng,
+}
+
+impl Breaking<'_, '_> {
+    fn carry_out(&mut self, fault: Fault) -> Done {
+        match fault {
+            Fault::Kill => self.kill_some(),
+            Fault::KillAll => self.kill_all(),
+            Fault::Pause => self.pause(),
+            Fault::LoneReturn => self.return_alone(),
+            Fault::RollingRestart => self.roll(),
+            Fault::PowerLoss => self.lose_power(self.machines.ids()),
+            Fault::PowerLossOfOne => {
+                let victim = self.run.draw_node(self.chance);
+                self.lose_power(vec![victim])
+            }
+            Fault::FullDisk => self.fill_disk(),
+            Fault::FailedSync => self.fail_sync(),
+            Fault::SlowDisk => self.slow_disk(),
+            other => Err(HarnessFailure(format!("{other} is none that is done to processes"))),
+        }
+    }
+
+    fn ms(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(self.chance.u64(least..=most))
+    }
+
+    /// A node first, the leader half of the time, then others: so many in all.
+    fn draw(&mut self, count: usize) -> Vec<u16> {
+        let first = self.run.draw_node(self.chance);
+        let mut others = self.machines.ids();
+        others.retain(|id| *id != first);
+        self.chance.shuffle(&mut others);
+        others.insert(0, first);
+        others.truncate(count);
+        others
+    }
+
+    fn names(&self, ids: &[u16]) -> String {
+        ids.iter().map(|id| self.run.name(*id)).collect::<Vec<_>>().join(" and ")
+    }
+
+    fn kill_some(&mut self) -> Done {
+        let minority = (self.machines.ids().len().saturating_sub(1) / 2).max(1);
+        let count = self.chance.usize(1..=minority);
+        let victims = self.draw(count);
+        let down = self.ms(0, 2_500);
+        self.run.say(format_args!("kill        {}, down for {} ms", self.names(&victims), down.as_millis()));
+        self.machines.kill(self.run, &victims)?;
+        self.machines.rest(self.run, down)?;
+        self.machines.start(self.run, &victims)
+    }
+
+    fn kill_all(&mut self) -> Done {
+        let down = self.ms(0, 1_000);
+        self.run.say(format_args!("kill-all    all, down for {} ms", down.as_millis()));
+        let all = self.machines.ids();
+        self.machines.kill(self.run, &all)?;
+        self.machines.rest(self.run, down)?;
+        self.machines.start(self.run, &all)
+    }
+
+    fn pause(&mut self) -> Done {
+        let victim = self.run.draw_node(self.chance);
+        let length = self.ms(200, 4_000);
+        self.run.say(format_args!("pause       {} for {} ms", self.run.name(victim), length.as_millis()));
+        self.machines.process(victim)?.signal(Signal::SIGSTOP)?;
+        self.machines.rest(self.run, length)?;
+        self.machines.process(victim)?.signal(Signal::SIGCONT)
+    }
+
+    /// Row 27 of the faults. Whatever told the old leader of the new one is kept from it, but for its own
+    /// sense of time.
+    fn return_alone(&mut self) -> Done {
+        let _links = self.run.links();
+        let Some(victim) = self.run.wait_for(SERVE_DEADLINE, || self.run.leader()) else { return Ok(()) };
+        self.run.say(format_args!("lone return {} pauses, and goes on cut off", self.run.name(victim)));
+        self.machines.process(victim)?.signal(Signal::SIGSTOP)?;
+        self.network.set_rules(|from, to| {
+            let is_cut = from == victim || to == victim;
+            Rule { cut_forward: is_cut, cut_backward: is_cut, ..Rule::default() }
+        });
+        let follows = || self.run.leader().filter(|leader| *leader != victim);
+        if self.run.wait_for(SERVE_DEADLINE, follows).is_none() && !self.run.is_cut_short() {
+            self.run.finding(format_args!("P11: nobody follows n{victim}, which is gone"));
+        }
+        self.run.must_serve(WRITES_AFTER_CHANGE, None, "the old leader is paused and cut off");
+        self.machines.process(victim)?.signal(Signal::SIGCONT)?;
+        let alone = self.ms(500, 1_500);
+        self.machines.rest(self.run, alone)?;
+        self.network.heal();
+        Ok(())
+    }
+
+    fn roll(&mut self) -> Done {
+        self.run.say("rolling     one node after the other");
+        for id in self.machines.ids() {
+            self.machines.stop(self.run, id)?;
+            self.machines.start(self.run, &[id])?;
+            let pause = self.ms(0, 700);
+            self.machines.rest(self.run, pause)?;
+            if self.run.is_cut_short() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn lose_power(&mut self, ids: Vec<u16>) -> Done {
+        let who = if ids.len() == 1 { self.names(&ids) } else { "all".to_owned() };
+        let down = self.ms(0, 1_500);
+        self.run.say(format_args!("power       {who} without power for {} ms", down.as_millis()));
+        self.machines.lose_power(self.run, &ids)?;
+        self.machines.rest(self.run, down)?;
+        self.machines.start(self.run, &ids)
+    }
+
+    /// Its files may grow a little more and then no further, as on a disk that is full.
+    fn fill_disk(&mut self) -> Done {
+        let victim = self.run.draw_node(self.chance);
+        // The limit is for its log, too, which must have room for the last line: no flood may fill it.
+        let _links = self.run.links();
+        let room_bytes = 8 * 1024 + self.chance.u64(0..2_000);
+        let process = self.machines.process(victim)?;
+        let (pid, log_bytes) = (process.pid().to_string(), process.log_bytes());
+        let limit_bytes =
+            (self.machines.largest_file_bytes(victim) + room_bytes).max(log_bytes + LOG_ROOM_BYTES);
+        self.run.say(format_args!("full-disk   {} gets no more room", self.run.name(victim)));
+        tools::run("prlimit", &["--pid", &pid, &format!("--fsize={limit_bytes}")])?;
+        self.machines.take_fault(self.run, victim, &["File too large", "No space left"])?;
+        self.restart_after_fault(victim)
+    }
+
+    fn fail_sync(&mut self) -> Done {
+        let victim = self.run.draw_node(self.chance);
+        let when = self.chance.u32(1..=5);
+        self.run.say(format_args!("failed-sync {}, the {when}th from now on", self.run.name(victim)));
+        let pid = self.machines.process(victim)?.pid();
+        let strace = Strace::attach(pid, &format!("fdatasync:error=EIO:when={when}+"))?;
+        self.machines.take_fault(self.run, victim, &["cannot sync"])?;
+        drop(strace);
+        self.restart_after_fault(victim)
+    }
+
+    fn restart_after_fault(&mut self, victim: u16) -> Done {
+        let down = self.ms(0, 1_000);
+        self.machines.rest(self.run, down)?;
+        self.machines.start(self.run, &[victim])
+    }
+
+    fn slow_disk(&mut self) -> Done {
+        let victim = self.run.draw_node(self.chance);
+        let (each, length) = (self.ms(30, 1_000), self.ms(2_000, 5_000));
+        let (name, each_ms) = (self.run.name(victim), each.as_millis());
+        self.run.say(format_args!(
+            "slow-disk   {name}: each sync takes {each_ms} ms, for {} ms",
+            length.as_millis()
+        ));
+        let pid = self.machines.process(victim)?.pid();
+        let strace = Strace::attach(pid, &format!("fdatasync:delay_enter={}", each.as_micros()))?;
+        self.machines.rest(self.run, length)?;
+        drop(strace);
+        self.machines.look_after(self.run)
+    }
+}

@@ -1,0 +1,109 @@
+//! Other programs that the faults need: whether they are there, and running them. They are called by their
+//! names, wait for no input, and what they say on standard error is told when they fail.
+
+use super::HarnessFailure;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+/// The ioctl that makes a file system forget what it has not written, `FS_IOC_GOINGDOWN` with the flag that
+/// leaves the journal unwritten too, for each folder given. Afterwards all calls to it fail.
+const POWER_OFF: &str = "
+import fcntl, os, struct, sys
+folders = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]
+for folder in folders:
+    fcntl.ioctl(folder, 0x8004587d, struct.pack('I', 2))
+";
+
+/// Whether this may mount things.
+pub(super) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// Whether a program of this name is on the path.
+pub(super) fn is_there(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Systems may let a process be traced by its ancestors only, and strace is none of a server's.
+pub(super) fn why_strace_may_not_attach() -> Option<String> {
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let is_free = scope.trim().is_empty() || scope.trim() == "0" || is_root();
+    (!is_free).then(|| format!("kernel.yama.ptrace_scope is {}", scope.trim()))
+}
+
+/// Runs a program to its end.
+pub(super) fn run<S: AsRef<OsStr>>(name: &str, arguments: &[S]) -> Result<(), HarnessFailure> {
+    let output = Command::new(name)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| HarnessFailure(format!("cannot run {name}: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(HarnessFailure(format!("{name} ended with {}: {}", output.status, said.trim())))
+}
+
+/// Cuts the power of the file systems mounted at these folders.
+pub(super) fn power_off<S: AsRef<OsStr>>(folders: &[S]) -> Result<(), HarnessFailure> {
+    let mut arguments = vec![OsStr::new("-c"), OsStr::new(POWER_OFF)];
+    arguments.extend(folders.iter().map(AsRef::as_ref));
+    run("python3", &arguments)
+}
+
+/// strace, attached to a process and bending one of its system calls until this is dropped.
+pub(super) struct Strace {
+    child: Child,
+    /// Kept open: strace would end if it could not say what it sees.
+    _says: BufReader<ChildStderr>,
+}
+
+impl Strace {
+    /// Attaches to all threads of a process; `inject` is strace's own word for what happens, as
+    /// `fdatasync:error=EIO`. Returns when it is attached.
+    pub fn attach(pid: u32, inject: &str) -> Result<Strace, HarnessFailure> {
+        let failure = |why: String| HarnessFailure(format!("cannot attach strace: {why}"));
+        let call = inject.split(':').next().unwrap_or(inject);
+        let mut child = Command::new("strace")
+            .args([
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace={call}"),
+                "-e",
+                &format!("inject={inject}"),
+            ])
+            .args(["-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failure(error.to_string()))?;
+        let says = child.stderr.take().ok_or_else(|| failure("no pipe".to_owned()))?;
+        let mut says = BufReader::new(says);
+        let mut line = String::new();
+        says.read_line(&mut line).map_err(|error| failure(error.to_string()))?;
+        let strace = Strace { child, _says: says };
+        if line.contains("attached") { Ok(strace) } else { Err(failure(line.trim().to_owned())) }
+    }
+}
+
+impl Drop for Strace {
+    /// Lets the process go on alone.
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // It has ended already when the process it looked at has.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
+}

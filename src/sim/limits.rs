@@ -1,0 +1,101 @@
+//! P12: nothing grows without a bound. After each batch of a node: what waits in it, what it sends, what it
+//! hands to its application, what a leader has uncommitted.
+
+use super::machine::{Batch, Effect, Machine, Process};
+use super::plan::Plan;
+use super::{Checked, Violation};
+use crate::node::NodeSettings;
+use crate::raft::{Body, RoleName, Settings};
+use crate::types::{Entry, NodeId};
+use std::collections::BTreeMap;
+
+/// The limits of a run.
+pub(super) struct Limits {
+    core: Settings,
+    node: NodeSettings,
+}
+
+impl Limits {
+    pub fn of(plan: &Plan) -> Limits {
+        Limits { core: plan.settings(), node: plan.node_settings() }
+    }
+
+    /// After a batch of node `id`, before its effects are carried out.
+    pub fn check(&self, machines: &BTreeMap<NodeId, Machine>, id: NodeId, batch: &Batch) -> Checked {
+        let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
+            return Ok(());
+        };
+        let broken = |what: String| Err(Violation::new("P12", format!("{id}: {what}")));
+        let mut gone = 0;
+        for effect in batch.before_save.iter().chain(&batch.after_save) {
+            match effect {
+                Effect::Send(envelope) => {
+                    if let Some(what) = self.too_long(&envelope.message.body) {
+                        return broken(what);
+                    }
+                }
+                Effect::Work(work) => {
+                    let entries = work.entries.iter();
+                    gone += work.reads.len() + entries.filter(|(_, ticket)| ticket.is_some()).count();
+                    let entries = work.entries.iter().map(|(entry, _)| entry);
+                    if !fits(entries, self.node.max_work_bytes) {
+                        return broken(format!("{} entries of work at once", work.entries.len()));
+                    }
+                }
+                Effect::Reject(..) => gone += 1,
+            }
+        }
+        // Whoever a node has neither answered nor handed to its application waits.
+        let waiting = process.waiting.len().saturating_sub(gone);
+        if waiting > self.node.max_waiting {
+            return broken(format!("{waiting} requests wait, the limit is {}", self.node.max_waiting));
+        }
+        match self.uncommitted_bytes(process, batch) {
+            Some(bytes) => broken(format!("leads with {bytes} bytes of its own uncommitted")),
+            None => Ok(()),
+        }
+    }
+
+    fn too_long(&self, body: &Body) -> Option<String> {
+        match body {
+            Body::AppendEntries(request) => {
+                let count = request.entries.len();
+                let is_small = count <= self.core.max_append_entries
+                    && fits(request.entries.iter(), self.core.max_append_bytes);
+                (!is_small).then(|| format!("{count} entries in one message"))
+            }
+            Body::ForwardProposals(request) => {
+                let proposals = &request.proposals;
+                let bytes: usize = proposals.iter().map(|proposal| proposal.command.text().len()).sum();
+                let is_small = proposals.len() <= 1 || bytes <= self.core.max_append_bytes;
+                (!is_small).then(|| format!("{bytes} bytes of proposals in one message"))
+            }
+            Body::RequestVote(_)
+            | Body::RequestVoteResponse(_)
+            | Body::AppendEntriesResponse(_)
+            | Body::ForwardProposalsResponse(_)
+            | Body::ReadIndexRequest(_)
+            | Body::ReadIndexResponse(_) => None,
+        }
+    }
+
+    /// What a leader has appended and not committed, where that is more than it may be: the limit, the entry
+    /// that went beyond it, and the no-op of its term.
+    fn uncommitted_bytes(&self, process: &Process, batch: &Batch) -> Option<usize> {
+        let raft = process.node.raft();
+        let last = usize::try_from(raft.log().last().index.0).unwrap_or(0);
+        if raft.role() != RoleName::Leader || batch.new_from > last {
+            return None;
+        }
+        let own = raft.log().after(raft.commit_index()).iter().filter(|entry| entry.term == raft.term());
+        let (bytes, largest) = own.fold((0, 0), |(bytes, largest), entry| {
+            (bytes + entry.size_bytes(), entry.size_bytes().max(largest))
+        });
+        (bytes > self.core.max_uncommitted_bytes + 2 * largest).then_some(bytes)
+    }
+}
+
+/// One entry may be larger than the limit.
+fn fits<'a>(entries: impl Iterator<Item = &'a Entry> + Clone, max_bytes: usize) -> bool {
+    entries.clone().count() <= 1 || entries.map(Entry::size_bytes).sum::<usize>() <= max_bytes
+}

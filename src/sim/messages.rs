@@ -1,0 +1,99 @@
+//! The way of a message: from the node that sends it over a link, or not, into the inbox of another, if the
+//! two would talk to each other.
+
+use super::machine::{Machine, Process};
+use super::network::{Arrival, Fate};
+use super::trace::Detail;
+use super::world::{Happening, World};
+use super::{Checked, Violation};
+use crate::types::NodeId;
+use crate::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
+
+/// Messages that may wait for a node; more are dropped.
+const PEERS_INBOX: usize = 4096;
+/// One message in so many goes through the wire format.
+const WIRE_EVERY: u64 = 16;
+
+impl World {
+    pub fn send(&mut self, envelope: Envelope) {
+        let ends = (envelope.message.from, envelope.message.to);
+        self.trace.line(Detail::Messages, self.now_ms, || format!("{} sends {envelope:?}", ends.0));
+        let Some(incarnation) = self.machines.get(&ends.0).map(Machine::incarnation) else { return };
+        let (first, again) = self.network.send(ends, incarnation, self.now_ms, &self.weather);
+        if let Some(arrival) = again {
+            self.sometimes.saw("message duplicated");
+            let envelope = Box::new(envelope.clone());
+            self.at(arrival.at_ms, Happening::Arrive { arrival, envelope });
+        }
+        match first {
+            Some(arrival) => {
+                let envelope = Box::new(envelope);
+                self.at(arrival.at_ms, Happening::Arrive { arrival, envelope });
+            }
+            None => self.sometimes.saw("message dropped"),
+        }
+    }
+
+    pub fn on_arrive(&mut self, arrival: Arrival, envelope: Box<Envelope>) -> Checked {
+        let (from, to) = (envelope.message.from, envelope.message.to);
+        match self.network.arrive((from, to), arrival, &self.weather) {
+            Fate::Delivered => {}
+            Fate::Dropped => return Ok(()),
+            Fate::Late(later) => {
+                self.sometimes.saw("message of an earlier connection arrived");
+                self.at(later.at_ms, Happening::Arrive { arrival: later, envelope });
+                return Ok(());
+            }
+        }
+        self.wire_count += 1;
+        if self.wire_count.is_multiple_of(WIRE_EVERY) {
+            self.through_the_wire_format(&envelope)?;
+        }
+        if self.is_stranger(from, to, arrival) {
+            return Ok(());
+        }
+        self.trace.line(Detail::Messages, self.now_ms, || format!("{to} gets {envelope:?}"));
+        if let Some(process) = self.process(to)
+            && process.peers_inbox.len() < PEERS_INBOX
+        {
+            process.peers_inbox.push_back((*envelope, arrival.incarnation));
+            self.wake(to);
+        }
+        Ok(())
+    }
+
+    /// Whether the two would not have greeted each other: one of them lost its data since they met.
+    fn is_stranger(&mut self, from: NodeId, to: NodeId, arrival: Arrival) -> bool {
+        let Some(incarnation) = self.machines.get(&to).map(Machine::incarnation) else { return true };
+        let accepts = |process: Option<&mut Process>, peer, incarnation| {
+            process.is_none_or(|process| process.accepts(peer, incarnation).unwrap_or(false))
+        };
+        let is_lost = |id: &NodeId| self.machines.get(id).is_some_and(|machine| machine.lost.is_some());
+        if !is_lost(&from) && !is_lost(&to) {
+            return false;
+        }
+        let is_known = accepts(self.process(to), from, arrival.incarnation)
+            && accepts(self.process(from), to, incarnation);
+        if !is_known {
+            self.sometimes.saw("node without its data turned away");
+        }
+        !is_known
+    }
+
+    /// What an honest node says must pass the checks of the wire, and come out as it went in.
+    fn through_the_wire_format(&mut self, envelope: &Envelope) -> Checked {
+        let (me, peer) = (envelope.message.to, envelope.message.from);
+        let Some(term) = self.process(me).map(|process| process.node.raft().term()) else { return Ok(()) };
+        let line = PeerLine::Envelope(envelope.clone());
+        let mut bytes = Vec::new();
+        line.encode(&mut bytes);
+        bytes.pop();
+        let decoded = decode(&bytes, &Ends { me, peer, term });
+        if decoded != Ok(Decoded::Line(line)) {
+            let what = format!("{envelope:?} comes out of the wire format as {decoded:?}");
+            return Err(Violation::new("P13", what));
+        }
+        self.sometimes.saw("message through the wire format");
+        Ok(())
+    }
+}
