@@ -27,6 +27,7 @@
 //! | [`storage`] | log, term and vote on disk |
 //! | [`wire`] | one JSON line a message |
 //! | [`config`] | `cluster.toml` |
+//! | [`search`] | every state of a few cores within bounds |
 //! | [`sim`] | a whole cluster in one thread, from a seed |
 //! | [`client`] | the command-line client: words, connections, bench |
 
@@ -36,6 +37,7 @@ pub mod json;
 pub mod kv;
 pub mod node;
 pub mod raft;
+pub mod search;
 pub mod server;
 pub mod sim;
 pub mod storage;
