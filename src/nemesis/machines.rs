@@ -13,6 +13,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// How long a node may take to start, to stop, or to find out that its disk is of no use.
@@ -57,12 +58,11 @@ impl Layout {
     pub fn make(nodes: u16, folder: &Path) -> Result<Layout, HarnessFailure> {
         let host = own_host();
         let failure = |error| HarnessFailure(format!("cannot open ports on {host}: {error}"));
-        let ports = || -> std::io::Result<Vec<SocketAddr>> {
-            let held: std::io::Result<Vec<TcpListener>> =
-                (0..2 * nodes).map(|_| TcpListener::bind((host, 0))).collect();
-            held?.iter().map(TcpListener::local_addr).collect()
-        };
-        let ports = ports().map_err(failure)?;
+        let ports: Vec<SocketAddr> =
+            (FIRST_PORT..).take(2 * usize::from(nodes)).map(|port| (host, port).into()).collect();
+        for address in &ports {
+            TcpListener::bind(address).map_err(failure)?;
+        }
         let (peers, clients) = ports.split_at(usize::from(nodes));
         let peers: BTreeMap<u16, SocketAddr> = (1..=nodes).zip(peers.iter().copied()).collect();
         let clients: BTreeMap<u16, SocketAddr> = (1..=nodes).zip(clients.iter().copied()).collect();
@@ -95,11 +95,15 @@ impl Layout {
     }
 }
 
-/// A loopback address that other runs do not use: a port that is free here stays free while a node is down.
+/// The first port of the nodes. A node that is down must find its ports free when it comes back, so they lie
+/// below those that the system gives to whoever connects.
+const FIRST_PORT: u16 = 20_001;
+
+/// A loopback address that no other run uses, of this process or of another.
 fn own_host() -> IpAddr {
+    static RUNS: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
-    let spread = fastrand::u8(1..=254);
-    IpAddr::V4(Ipv4Addr::new(127, high.max(1), low, spread))
+    IpAddr::V4(Ipv4Addr::new(127, high.max(1), low, RUNS.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn config_path(folder: &Path, id: u16) -> PathBuf {
