@@ -42,7 +42,7 @@ pub struct Bug {
 }
 
 /// What the simulator owes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seeds {
     /// It must be found by this seed, counted from 1.
