@@ -1,7 +1,7 @@
 //! `raftkv-nemesis`: real processes under a nemesis. Arguments, then a call.
 
 use clap::Parser;
-use raftkv::nemesis::{Fault, Options, hindrance, run};
+use raftkv::nemesis::{Fault, Options, run};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 
 fn list(nodes: u16) {
     for fault in Fault::all() {
-        let can = hindrance(fault, nodes).map_or("yes".to_owned(), |why| format!("no, {why}"));
+        let can = fault.hindrance(nodes).map_or("yes".to_owned(), |why| format!("no, {why}"));
         let needs = if fault.needs().is_empty() { "nothing" } else { fault.needs() };
         println!("{fault}\n    {}\n    needs {needs}; here: {can}", fault.what());
     }

@@ -1,34 +1,45 @@
 //! Real processes under a nemesis: short runs, each with its own kinds of trouble, in which everything must
-//! hold. Faults that need root or strace come if this machine has them; the report says which did not. For
-//! long runs there is the program, `raftkv-nemesis`.
+//! hold; and some in which it can not, which must be noticed. Faults that need root or strace come if this
+//! machine has them; the report says which did not. For long runs there is the program, `raftkv-nemesis`.
 
-use raftkv::nemesis::{Fault, Options, run};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use raftkv::nemesis::{Fault, HarnessFailure, Options, Report, run};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-/// Runs a cluster of so many nodes in which all of `faults` come, and of `optional` those that can be had.
-fn everything_holds(nodes: u16, seed: u64, seconds: u64, faults: &[Fault], optional: &[Fault]) {
-    let options = Options {
+const SERVER: &str = env!("CARGO_BIN_EXE_raftkv-server");
+const PARENT: &str = env!("CARGO_TARGET_TMPDIR");
+
+fn options(nodes: u16, seed: u64, seconds: u64, faults: &[Fault]) -> Options {
+    Options {
         nodes,
         seconds,
         seed,
         faults: faults.iter().copied().collect(),
-        optional_faults: optional.iter().copied().collect(),
+        optional_faults: [].into(),
         clients: 8,
-        server: PathBuf::from(env!("CARGO_BIN_EXE_raftkv-server")),
-        parent: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+        server: PathBuf::from(SERVER),
+        parent: PathBuf::from(PARENT),
         keep: None,
-    };
-    let timeline = Mutex::new(Vec::new());
-    let say = |line: &str| timeline.lock().expect("no one panics with it").push(line.to_owned());
-    let report = run(&options, &say, &AtomicBool::new(false)).expect("the run can be made");
-    let timeline = timeline.into_inner().expect("no one panicked with it").join("\n");
-    assert!(report.held(), "{timeline}\n{report}");
-    let came: BTreeSet<Fault> = report.faults.iter().map(|(fault, _)| *fault).collect();
-    assert!(came.is_superset(&options.faults), "{timeline}\n{report}");
-    println!("{timeline}\n{report}");
+    }
+}
+
+/// A run, and its timeline with the report.
+fn run_it(options: &Options) -> Result<(Report, String), HarnessFailure> {
+    let timeline = Mutex::new(String::new());
+    let say = |line: &str| *timeline.lock().expect("no one panics with it") += &format!("{line}\n");
+    let report = run(options, &say, &AtomicBool::new(false))?;
+    let text = format!("{}{report}", timeline.into_inner().expect("no one panicked with it"));
+    Ok((report, text))
+}
+
+fn everything_holds(options: &Options) {
+    let (report, text) = run_it(options).expect("the run can be made");
+    assert!(report.held(), "{text}");
+    let came = |fault: &Fault| report.faults.iter().any(|(other, count)| other == fault && *count > 0);
+    assert!(options.faults.iter().all(came), "{text}");
 }
 
 #[test]
@@ -36,31 +47,90 @@ fn kills_pauses_and_cut_links() {
     let faults = [
         Fault::Kill,
         Fault::Pause,
+        Fault::LoneReturn,
         Fault::CutLeader,
         Fault::CutMinority,
         Fault::CutOneWay,
         Fault::Delay,
         Fault::Resets,
     ];
-    everything_holds(3, 1, 15, &faults, &[]);
+    everything_holds(&options(3, 1, 15, &faults));
 }
 
 #[test]
 fn all_nodes_die_at_once_or_one_after_the_other_and_disks_fail() {
-    let faults = [Fault::KillAll, Fault::RollingRestart];
     let optional =
         [Fault::PowerLoss, Fault::PowerLossOfOne, Fault::FullDisk, Fault::FailedSync, Fault::SlowDisk];
-    everything_holds(3, 2, 15, &faults, &optional);
+    let options = options(3, 2, 15, &[Fault::KillAll, Fault::RollingRestart]);
+    everything_holds(&Options { optional_faults: optional.into(), ..options });
 }
 
 /// Rows 47 and 48 of the map of faults: outages of hours in other systems, all of whose nodes were well.
 #[test]
 fn a_majority_whose_members_reach_each_other_serves_whatever_else_is_cut() {
-    everything_holds(3, 3, 4, &[Fault::CutOneLink], &[]);
-    everything_holds(5, 4, 8, &[Fault::StrandedLeader, Fault::Bridge, Fault::CutOneLink], &[]);
+    everything_holds(&options(3, 3, 4, &[Fault::CutOneLink]));
+    everything_holds(&options(5, 4, 8, &[Fault::StrandedLeader, Fault::Bridge, Fault::CutOneLink]));
 }
 
 #[test]
 fn slow_links_and_a_flood_of_connections_while_nodes_die() {
-    everything_holds(5, 5, 8, &[Fault::Kill, Fault::SlowLinks, Fault::Flood], &[]);
+    everything_holds(&options(5, 5, 8, &[Fault::Kill, Fault::SlowLinks, Fault::Flood]));
+}
+
+/// A program that stands for the server, as a script.
+fn script(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("server.sh");
+    fs::write(&path, text).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path
+}
+
+/// The findings of a run that can not hold, whose files are removed again.
+fn findings(options: &Options) -> Vec<String> {
+    let (report, text) = run_it(options).expect("the run can be made");
+    assert!(!report.held(), "{text}");
+    let kept = report.kept.expect("what is needed to look into it is kept");
+    for name in ["history.jsonl", "report.txt", "n1-start-001.log"] {
+        assert!(kept.join(name).is_file(), "{name} is missing: {text}");
+    }
+    fs::remove_dir_all(kept).expect("it is ours");
+    report.findings
+}
+
+/// All logs lose their end at each start, as if it had never been on the disk.
+#[test]
+fn servers_that_forget_what_they_acknowledged_are_noticed() {
+    let folder = tempfile::tempdir_in(PARENT).expect("a folder");
+    let text = format!(
+        "#!/bin/sh\nfor log in \"$4\"/log-*.jsonl; do\n\
+         if head -n -40 \"$log\" > \"$log.cut\"; then mv \"$log.cut\" \"$log\"; fi\n\
+         done 2>/dev/null\nexec '{SERVER}' \"$@\"\n"
+    );
+    let server = script(folder.path(), &text);
+    let findings = findings(&Options { server, ..options(3, 6, 2, &[Fault::KillAll]) });
+    let tells = |what: &str| findings.iter().any(|finding| finding.contains(what));
+    assert!(tells("P9: ") || tells("P10: ") || tells("P5: "), "{findings:#?}");
+}
+
+#[test]
+fn a_node_that_does_not_start_or_does_not_stop_well_is_noticed() {
+    let folder = tempfile::tempdir_in(PARENT).expect("a folder");
+    let server = script(folder.path(), "#!/bin/sh\necho 'the stars are wrong' >&2\nexit 2\n");
+    let found = findings(&Options { server, ..options(1, 7, 1, &[Fault::Kill]) });
+    assert!(found.iter().any(|it| it.contains("n1 does not start") && it.contains("stars")), "{found:#?}");
+
+    let text = format!("#!/bin/sh\n'{SERVER}' \"$@\" &\ntrap 'kill $!; wait $!; exit 1' TERM\nwait\n");
+    let server = script(folder.path(), &text);
+    let found = findings(&Options { server, ..options(1, 8, 1, &[Fault::RollingRestart]) });
+    let is_told = |it: &String| it.contains("n1, asked to stop, ended with exit status: 1");
+    assert!(found.iter().any(is_told), "{found:#?}");
+}
+
+#[test]
+fn a_run_that_cannot_be_made_says_why() {
+    let refusal = |options: &Options| run_it(options).expect_err("it can not be made").to_string();
+    let no_server = Options { server: PathBuf::from("/nowhere/server"), ..options(3, 9, 1, &[]) };
+    assert!(refusal(&no_server).contains("/nowhere/server"), "{}", refusal(&no_server));
+    let too_few = refusal(&options(3, 10, 1, &[Fault::Bridge]));
+    assert!(too_few.contains("bridge") && too_few.contains("fewer than 5 nodes"), "{too_few}");
 }

@@ -142,12 +142,10 @@ fn thin_programs(file: &File) -> Vec<Found> {
         for (at, _) in line.match_indices("raftkv::") {
             let rest = &line[at + "raftkv::".len()..];
             if !["server", "client", "search", "sim", "nemesis"].iter().any(|room| rest.starts_with(room)) {
-                found.push(
-                    file.found(
-                        number,
-                        "a program names something below server, client, search, sim or nemesis",
-                    ),
-                );
+                found.push(file.found(
+                    number,
+                    "a program names something below server, client, search, sim and nemesis",
+                ));
             }
         }
     }

@@ -174,6 +174,9 @@ fn check_at(
 fn scan_is_right(model: &Model, prefix: &str, after: Option<&str>, limit: usize, page: &Page) -> bool {
     let is_asked_for = |key: &str| key.starts_with(prefix) && after.is_none_or(|after| key > after);
     let mut expected = model.values.iter().filter(|(key, _)| is_asked_for(key));
+    if page.items.len() > limit {
+        return false;
+    }
     let mut bytes = 0;
     for item in &page.items {
         if expected.next() != Some((&item.key.to_string(), &item.value)) {
@@ -183,7 +186,7 @@ fn scan_is_right(model: &Model, prefix: &str, after: Option<&str>, limit: usize,
     }
     let Some((key, value)) = expected.next() else { return !page.more };
     let is_full = page.items.len() == limit || bytes + key.len() + value.len() >= LEAST_FULL_PAGE_BYTES;
-    page.more && page.items.len() <= limit && is_full
+    page.more && is_full
 }
 
 /// Which writes may stand in the log, and how often: as often as they were sent and not refused for good.

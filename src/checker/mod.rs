@@ -17,15 +17,21 @@
 //! | `answer_line.rs` | [`Outcome::of_line`]: a server's line as an outcome, held against the contract |
 //! | `model.rs` | what the log means, said a second time |
 //! | `against_log.rs` | [`check_against_log`]: linear time, thanks to the index in every answer |
+//! | `register.rs`, `search.rs` | [`check_by_search`]: Wing and Gong's search with Lowe's memory |
 
 mod against_log;
 mod answer_line;
 mod history;
 mod history_file;
 mod model;
+mod register;
+mod search;
+#[cfg(test)]
+mod tests;
 
 pub use against_log::{Replay, check_against_log};
 pub use history::{Attempt, History, Operation, Outcome};
+pub use search::{DEFAULT_BUDGET_STEPS, NotLinearizable, Verdict, check_by_search};
 
 use std::fmt;
 

@@ -156,11 +156,6 @@ impl<'a> Fields<'a> {
         self.problem
     }
 
-    /// Whether anything wrong with the line has been noted.
-    pub fn has_problem(&self) -> bool {
-        self.problem.is_some()
-    }
-
     /// Notes that something is wrong at this offset, unless something was before.
     pub fn note(&mut self, at: usize, what: String) {
         self.problem.get_or_insert(Problem { what, at });

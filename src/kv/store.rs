@@ -398,6 +398,7 @@ mod tests {
         assert_eq!(keys(&scan("a", Some("abb"), 9)), (vec!["abc", "ac"], false));
         assert_eq!(keys(&scan("ab", Some("a"), 9)), (vec!["ab", "abc"], false));
         assert_eq!(keys(&scan("ab", Some("b"), 9)), (vec![], false));
+        assert_eq!(keys(&scan("b", Some("a"), 9)), (vec!["b"], false), "others stand between the two");
         assert_eq!(keys(&scan("x", None, 9)), (vec![], false));
     }
 

@@ -14,6 +14,9 @@ pub enum Fault {
     KillAll,
     /// SIGSTOP for a while, then SIGCONT: what a paused virtual machine looks like.
     Pause,
+    /// The leader is paused until others have elected one of theirs, and goes on cut off from all: it must
+    /// not take itself for what it was.
+    LoneReturn,
     /// One node after the other gets SIGTERM, must end with 0, and is started again.
     RollingRestart,
     /// All nodes' disks lose what was not synced, and all nodes are killed.
@@ -84,6 +87,7 @@ impl Fault {
             Fault::Kill
             | Fault::KillAll
             | Fault::Pause
+            | Fault::LoneReturn
             | Fault::RollingRestart
             | Fault::CutLeader
             | Fault::CutMinority
@@ -96,8 +100,9 @@ impl Fault {
         }
     }
 
-    /// Why it can not be had here with so many nodes; none when it can, as far as one can tell.
-    pub(super) fn hindrance(self, nodes: u16) -> Option<String> {
+    /// Why it can not be had on this machine with so many nodes; none when it can, as far as one can tell
+    /// before.
+    pub fn hindrance(self, nodes: u16) -> Option<String> {
         let without = |names: &[&str]| {
             let missing = names.iter().find(|name| !tools::is_there(name));
             missing.map(|name| format!("{name} is not installed"))
@@ -111,7 +116,11 @@ impl Fault {
                 without(&["strace"]).or_else(tools::why_strace_may_not_attach)
             }
             Fault::Bridge | Fault::StrandedLeader => too_few(5),
-            Fault::CutLeader | Fault::CutMinority | Fault::CutOneWay | Fault::CutOneLink => too_few(3),
+            Fault::LoneReturn
+            | Fault::CutLeader
+            | Fault::CutMinority
+            | Fault::CutOneWay
+            | Fault::CutOneLink => too_few(3),
             Fault::Delay | Fault::SlowLinks | Fault::Resets => too_few(2),
             Fault::Kill | Fault::KillAll | Fault::Pause | Fault::RollingRestart | Fault::Flood => None,
         }
@@ -122,6 +131,7 @@ impl Fault {
             Fault::Kill
             | Fault::KillAll
             | Fault::Pause
+            | Fault::LoneReturn
             | Fault::RollingRestart
             | Fault::PowerLoss
             | Fault::PowerLossOfOne

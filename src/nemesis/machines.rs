@@ -199,13 +199,15 @@ impl Machines {
     /// SIGTERM, to which a node must answer with a clean end.
     pub fn stop(&mut self, run: &Run<'_>, id: u16) -> Done {
         self.process(id)?.signal(Signal::SIGTERM)?;
-        self.take_end(run, id, "asked to stop", |status| status.code() == Some(0))
+        self.take_end(run, id, "asked to stop", |status| status.code() == Some(0)).map(|_| ())
     }
 
     /// Waits for a node to find out that it must not go on: it ends with status 1, and its last line says
     /// that and why in one of these words.
     pub fn take_fault(&mut self, run: &Run<'_>, id: u16, words: &[&str]) -> Done {
-        self.take_end(run, id, "at a disk that failed", |status| status.code() == Some(1))?;
+        if !self.take_end(run, id, "at a disk that failed", |status| status.code() == Some(1))? {
+            return Ok(());
+        }
         let last = self.last_log(id);
         let names_it = words.iter().any(|word| last.contains(word));
         if !last.contains("stops: ") || !names_it {
@@ -221,23 +223,26 @@ impl Machines {
         String::from_utf8_lossy(&text).lines().last().unwrap_or("nothing").to_owned()
     }
 
-    fn take_end(&mut self, run: &Run<'_>, id: u16, why: &str, is_right: impl Fn(ExitStatus) -> bool) -> Done {
+    /// Waits for the end of a node, and says whether it was the right one; any other is a finding.
+    fn take_end(
+        &mut self,
+        run: &Run<'_>,
+        id: u16,
+        why: &str,
+        is_right: impl Fn(ExitStatus) -> bool,
+    ) -> Result<bool, HarnessFailure> {
         let ended = self.process(id)?.wait(PATIENCE)?;
+        // What follows finds it gone in any case.
+        self.machine(id)?.process = None;
         match ended {
+            Some(status) if is_right(status) => return Ok(true),
             Some(status) => {
-                self.machine(id)?.process = None;
-                if !is_right(status) {
-                    let last = self.last_log(id);
-                    run.finding(format_args!("n{id}, {why}, ended with {status}; its last line: {last}"));
-                }
+                let last = self.last_log(id);
+                run.finding(format_args!("n{id}, {why}, ended with {status}; its last line: {last}"));
             }
-            None => {
-                run.finding(format_args!("n{id}, {why}, goes on after {} s", PATIENCE.as_secs()));
-                // What follows must find it gone.
-                self.machine(id)?.process = None;
-            }
+            None => run.finding(format_args!("n{id}, {why}, goes on after {} s", PATIENCE.as_secs())),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whoever has ended by itself is a finding.
@@ -278,8 +283,8 @@ impl Machines {
         Ok(())
     }
 
-    /// The size of the largest file of a node, its log of this start included.
-    pub fn largest_file_bytes(&mut self, id: u16) -> u64 {
+    /// The size of the largest file in the folder of a node.
+    pub fn largest_file_bytes(&self, id: u16) -> u64 {
         let Some(machine) = self.list.get(&id) else { return 0 };
         let files = fs::read_dir(&machine.data).into_iter().flatten().flatten();
         let sizes = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len());

@@ -62,6 +62,8 @@ use tempfile::TempDir;
 
 /// Acknowledged writes before anything breaks.
 const WARM_UP_WRITES: u64 = 50;
+/// So many files can be open at a time, if the system allows it.
+const OPEN_FILES: u64 = 8_192;
 /// How long all nodes may take to have applied the same when nobody asks any more.
 const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -109,15 +111,12 @@ struct Choice {
     left_out: Vec<(Fault, String)>,
 }
 
-/// Why a fault can not be had on this machine with so many nodes, as far as one can tell before.
-pub fn hindrance(fault: Fault, nodes: u16) -> Option<String> {
-    fault.hindrance(nodes)
-}
-
 /// Runs a cluster under the nemesis. Each line of the timeline goes to `say`; when `interrupted` becomes
 /// true the run is put in order and ends. Fails when the run could not be made.
 pub fn run(options: &Options, say: Say<'_>, interrupted: &AtomicBool) -> Result<Report, HarnessFailure> {
     let mut choice = choose(options)?;
+    // A flood of connections takes file descriptors here, too. With fewer it is a smaller flood.
+    let _ = rlimit::increase_nofile_limit(OPEN_FILES);
     let folder = Folder::make(options)?;
     let layout = Layout::make(options.nodes, folder.path())?;
     let mut machines = prepare(options, &layout, &mut choice)?;
@@ -135,6 +134,9 @@ pub fn run(options: &Options, say: Say<'_>, interrupted: &AtomicBool) -> Result<
 }
 
 fn choose(options: &Options) -> Result<Choice, HarnessFailure> {
+    if !options.server.is_file() {
+        return Err(HarnessFailure(format!("{}: there is no such program", options.server.display())));
+    }
     let mut choice = Choice { faults: BTreeSet::new(), left_out: Vec::new() };
     for fault in options.faults.union(&options.optional_faults).copied() {
         match fault.hindrance(options.nodes) {
@@ -200,14 +202,16 @@ fn torment(
             .map(|number| scope.spawn(move || Client::new(run, number, options.seed).work()))
             .collect();
         run.must_serve(WARM_UP_WRITES, None, "nothing is broken yet");
-        run.say("the cluster serves: the nemesis begins");
+        if !run.is_cut_short() {
+            run.say("the cluster serves: the nemesis begins");
+        }
         let network = scope.spawn(|| {
             let deck = Deck::of(faults, Track::Network);
             let broken = network_faults::break_network(run, &layout.network, deck, &mut network_chance);
             run.give_up_if_failed(broken)
         });
         let deck = Deck::of(faults, Track::Processes);
-        let broken = process_faults::break_processes(run, machines, deck, &mut chance);
+        let broken = process_faults::break_processes(run, machines, &layout.network, deck, &mut chance);
         let broken = run.give_up_if_failed(broken);
         joined(network.join())??;
         broken?;

@@ -29,11 +29,13 @@ pub(super) fn break_network(
         }
         let Some(fault) = deck.draw(chance) else { return Ok(()) };
         let is_alone = deck.is_first_round() || chance.bool();
-        let before = network.interfered();
         let turn = is_alone.then(|| run.alone());
+        let links = run.links();
+        let before = network.interfered();
         let mut breaking = Breaking { run, network, chance, is_alone };
         let has_worked = breaking.carry_out(fault)?;
         network.heal();
+        drop(links);
         drop(turn);
         // A cut that kept nothing, because nobody sent anything, was none.
         if has_worked || network.interfered() > before {

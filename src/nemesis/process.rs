@@ -1,7 +1,7 @@
 //! One server process, its log in a file of its own, which ends with the value that stands for it.
 
 use super::HarnessFailure;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -29,6 +29,8 @@ impl Process {
             .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
             .arg(server)
             .args(arguments)
+            // How a node begins and ends is read from its log.
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
@@ -42,6 +44,11 @@ impl Process {
     /// What it has said so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How much it has said so far.
+    pub fn log_bytes(&self) -> u64 {
+        fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
     /// The last line that it said.
@@ -80,8 +87,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
+        // What it has started, if it is no server but stands for one, goes with it.
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 }

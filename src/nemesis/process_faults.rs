@@ -2,16 +2,24 @@
 
 use super::fault::{Deck, Fault};
 use super::machines::Machines;
-use super::run::Run;
+use super::proxy::{Network, Rule};
+use super::run::{Run, SERVE_DEADLINE};
 use super::tools::{self, Strace};
 use super::{Done, HarnessFailure};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
+/// So many writes acknowledged by a new leader are enough for an old one to answer wrongly, if it does.
+const WRITES_AFTER_CHANGE: u64 = 100;
+
+/// A log has so much room when its node's disk is full.
+const LOG_ROOM_BYTES: u64 = 64 * 1024;
+
 /// Breaks processes and disks until the time is over and each fault of the deck has come.
 pub(super) fn break_processes(
     run: &Run<'_>,
     machines: &mut Machines,
+    network: &Network,
     mut deck: Deck,
     chance: &mut fastrand::Rng,
 ) -> Done {
@@ -31,7 +39,7 @@ pub(super) fn break_processes(
         if run.is_cut_short() {
             return Ok(());
         }
-        Breaking { run, machines, chance }.carry_out(fault)?;
+        Breaking { run, machines, network, chance }.carry_out(fault)?;
         run.tally.saw_fault(fault);
     }
 }
@@ -39,6 +47,7 @@ pub(super) fn break_processes(
 struct Breaking<'a, 'b> {
     run: &'a Run<'b>,
     machines: &'a mut Machines,
+    network: &'a Network,
     chance: &'a mut fastrand::Rng,
 }
 
@@ -48,6 +57,7 @@ impl Breaking<'_, '_> {
             Fault::Kill => self.kill_some(),
             Fault::KillAll => self.kill_all(),
             Fault::Pause => self.pause(),
+            Fault::LoneReturn => self.return_alone(),
             Fault::RollingRestart => self.roll(),
             Fault::PowerLoss => self.lose_power(self.machines.ids()),
             Fault::PowerLossOfOne => {
@@ -109,6 +119,29 @@ impl Breaking<'_, '_> {
         self.machines.process(victim)?.signal(Signal::SIGCONT)
     }
 
+    /// Row 27 of the faults. Whatever told the old leader of the new one is kept from it, but for its own
+    /// sense of time.
+    fn return_alone(&mut self) -> Done {
+        let _links = self.run.links();
+        let Some(victim) = self.run.wait_for(SERVE_DEADLINE, || self.run.leader()) else { return Ok(()) };
+        self.run.say(format_args!("lone return {} pauses, and goes on cut off", self.run.name(victim)));
+        self.machines.process(victim)?.signal(Signal::SIGSTOP)?;
+        self.network.set_rules(|from, to| {
+            let is_cut = from == victim || to == victim;
+            Rule { cut_forward: is_cut, cut_backward: is_cut, ..Rule::default() }
+        });
+        let follows = || self.run.leader().filter(|leader| *leader != victim);
+        if self.run.wait_for(SERVE_DEADLINE, follows).is_none() && !self.run.is_cut_short() {
+            self.run.finding(format_args!("P11: nobody follows n{victim}, which is gone"));
+        }
+        self.run.must_serve(WRITES_AFTER_CHANGE, None, "the old leader is paused and cut off");
+        self.machines.process(victim)?.signal(Signal::SIGCONT)?;
+        let alone = self.ms(500, 1_500);
+        self.machines.rest(self.run, alone)?;
+        self.network.heal();
+        Ok(())
+    }
+
     fn roll(&mut self) -> Done {
         self.run.say("rolling     one node after the other");
         for id in self.machines.ids() {
@@ -135,10 +168,14 @@ impl Breaking<'_, '_> {
     /// Its files may grow a little more and then no further, as on a disk that is full.
     fn fill_disk(&mut self) -> Done {
         let victim = self.run.draw_node(self.chance);
+        // The limit is for its log, too, which must have room for the last line: no flood may fill it.
+        let _links = self.run.links();
         let room_bytes = 8 * 1024 + self.chance.u64(0..2_000);
-        let limit_bytes = self.machines.largest_file_bytes(victim) + room_bytes;
-        self.run.say(format_args!("full-disk   {} has {room_bytes} bytes left", self.run.name(victim)));
-        let pid = self.machines.process(victim)?.pid().to_string();
+        let process = self.machines.process(victim)?;
+        let (pid, log_bytes) = (process.pid().to_string(), process.log_bytes());
+        let limit_bytes =
+            (self.machines.largest_file_bytes(victim) + room_bytes).max(log_bytes + LOG_ROOM_BYTES);
+        self.run.say(format_args!("full-disk   {} gets no more room", self.run.name(victim)));
         tools::run("prlimit", &["--pid", &pid, &format!("--fsize={limit_bytes}")])?;
         self.machines.take_fault(self.run, victim, &["File too large", "No space left"])?;
         self.restart_after_fault(victim)

@@ -280,3 +280,105 @@ impl Drop for Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Someone who says again whatever is said, and the link that n1 has to it.
+    fn network() -> (Network, TcpStream) {
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listener = TcpListener::bind((host, 0)).expect("a port");
+        let target = listener.local_addr().expect("its address");
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+            }
+        });
+        let nodes = BTreeMap::from([(1, target), (2, target)]);
+        let network = Network::open(host, &nodes).expect("links");
+        let stream = TcpStream::connect(network.address(1, 2).expect("a link")).expect("it is there");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time above 0");
+        (network, stream)
+    }
+
+    fn expect(stream: &mut TcpStream, text: &str) {
+        let mut heard = vec![0; text.len()];
+        stream.read_exact(&mut heard).expect("it is said again");
+        assert_eq!(String::from_utf8_lossy(&heard), text);
+    }
+
+    fn wait_until_kept(network: &Network, before: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while network.interfered() == before {
+            assert!(Instant::now() < deadline, "nothing is kept");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_cut_keeps_what_is_said_until_it_ends() {
+        let (network, mut stream) = network();
+        stream.write_all(b"one").expect("it is open");
+        expect(&mut stream, "one");
+        for (cut_forward, cut_backward) in [(true, false), (false, true), (true, true)] {
+            let before = network.interfered();
+            network.set_rules(|from, _| Rule {
+                cut_forward: from == 1 && cut_forward,
+                cut_backward: from == 1 && cut_backward,
+                ..Rule::default()
+            });
+            stream.write_all(b"two").expect("it is open");
+            wait_until_kept(&network, before);
+            stream.set_nonblocking(true).expect("a socket");
+            let heard = stream.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(heard, Err(io::ErrorKind::WouldBlock));
+            stream.set_nonblocking(false).expect("a socket");
+            network.heal();
+            expect(&mut stream, "two");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_arrives_also_when_the_sender_has_gone() {
+        let (network, mut stream) = network();
+        network.set_rules(|_, _| Rule { cut_forward: true, ..Rule::default() });
+        stream.write_all(b"late").expect("it is open");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        wait_until_kept(&network, 0);
+        network.heal();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).expect("an end in order");
+        assert_eq!(heard, "late");
+    }
+
+    #[test]
+    fn a_reset_is_one_and_the_next_connection_works() {
+        let (network, mut stream) = network();
+        stream.write_all(b"one").expect("it is open");
+        expect(&mut stream, "one");
+        assert_eq!(network.reset(|from, to| (from, to) == (2, 1)), 0, "nobody has dialled that one");
+        assert_eq!(network.reset(|_, _| true), 1);
+        let heard = stream.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(heard, Err(io::ErrorKind::ConnectionReset));
+        let mut next = TcpStream::connect(network.address(1, 2).expect("a link")).expect("it is there");
+        next.write_all(b"two").expect("it is open");
+        expect(&mut next, "two");
+    }
+
+    #[test]
+    fn slow_and_late_bytes_arrive_in_order() {
+        let (network, mut stream) = network();
+        let rule = Rule { delay_max_ms: 5, bytes_per_second: Some(100_000), ..Rule::default() };
+        network.set_rules(|_, _| rule);
+        for number in 0..20 {
+            let text = format!("{number} ");
+            stream.write_all(text.as_bytes()).expect("it is open");
+            expect(&mut stream, &text);
+        }
+        assert!(network.interfered() > 0);
+    }
+}

@@ -37,6 +37,8 @@ pub(super) struct Run<'a> {
     findings: Mutex<Vec<String>>,
     /// Held by whoever wants nothing else to break at the same time.
     turn: Mutex<()>,
+    /// Held by whoever gives the links their rules. Taken after `turn`, if both are.
+    links: Mutex<()>,
     seen: Mutex<BTreeMap<u16, Status>>,
 }
 
@@ -102,6 +104,7 @@ impl<'a> Run<'a> {
             is_over: AtomicBool::new(false),
             findings: Mutex::default(),
             turn: Mutex::default(),
+            links: Mutex::default(),
             seen: Mutex::default(),
         }
     }
@@ -160,6 +163,11 @@ impl<'a> Run<'a> {
     /// Sees to it that nothing else is broken as long as the guard lives.
     pub fn alone(&self) -> MutexGuard<'_, ()> {
         lock(&self.turn)
+    }
+
+    /// Sees to it that nobody else gives the links their rules as long as the guard lives.
+    pub fn links(&self) -> MutexGuard<'_, ()> {
+        lock(&self.links)
     }
 
     /// Does nothing for so long, or until the run is cut short.

@@ -209,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn only_progress_puts_the_next_try_off() {
+        let mut forwarding = Forwarding::default();
+        (0..2).for_each(|number| forwarding.push(proposal(number)));
+        forwarding.next_batch(usize::MAX).expect("two wait");
+        forwarding.tick(3);
+        forwarding.tick(3);
+        assert_eq!(forwarding.taken(1), [proposal(0).request]);
+        forwarding.tick(3);
+        forwarding.tick(3);
+        assert_eq!(forwarding.next_batch(usize::MAX), None, "one was taken two ticks ago");
+        assert_eq!(forwarding.taken(1), [], "no progress");
+        forwarding.tick(3);
+        assert_eq!(forwarding.next_batch(usize::MAX), Some((1, vec![proposal(1)])));
+    }
+
+    #[test]
     fn a_batch_respects_its_limit_and_carries_at_least_one() {
         let mut forwarding = Forwarding::default();
         (0..3).for_each(|number| forwarding.push(proposal(number)));
@@ -223,7 +239,8 @@ mod tests {
         let mut forwarding = Forwarding::default();
         assert!(forwarding.has_room(1));
         forwarding.push(proposal(0));
-        assert!(!forwarding.has_room(1));
+        let used = size_bytes(&proposal(0));
+        assert!(!forwarding.has_room(used) && forwarding.has_room(used + 1));
         assert_eq!(forwarding.taken(1), [proposal(0).request]);
         assert!(forwarding.has_room(1));
     }

@@ -1,6 +1,6 @@
 //! Chance, all of it from the seed, in streams: one for each purpose and each thing that it is about, so that
-//! what is left out of a run (a trouble, a client's turn, a kind of fault) changes nothing in what chance says
-//! of the rest. Without that a failing run could not be made smaller: every try would be another run.
+//! what is left out of a run (a trouble, a client's turn, a kind of fault) changes nothing in what chance
+//! says of the rest. Without that a failing run could not be made smaller: every try would be another run.
 
 use fastrand::Rng;
 use xxhash_rust::xxh3::xxh3_64_with_seed;

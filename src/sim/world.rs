@@ -15,7 +15,7 @@ use super::sometimes::Sometimes;
 use super::trace::{Detail, Trace};
 use super::weather::Weather;
 use super::{Checked, Run, Violation};
-use crate::checker::{History, Outcome, check_against_log};
+use crate::checker::{DEFAULT_BUDGET_STEPS, History, Outcome, Verdict, check_against_log, check_by_search};
 use crate::kv::Applied;
 use crate::node::{Rejection, Work};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
@@ -175,7 +175,13 @@ impl World {
             return Err(Violation::new("P15", format!("the replay has another hash after index {index}")));
         }
         (0..replay.deduplicated).for_each(|_| self.sometimes.saw("retry deduplicated"));
-        Ok(())
+        match check_by_search(&self.history, DEFAULT_BUDGET_STEPS)? {
+            Verdict::Linearizable { .. } => Ok(()),
+            Verdict::Violation(found) => Err(found.into()),
+            Verdict::Inconclusive { key, steps } => {
+                Err(Violation::new("P9", format!("no verdict on key {key:?} in {steps} steps")))
+            }
+        }
     }
 
     /// What there is to say at the end.

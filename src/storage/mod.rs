@@ -125,7 +125,13 @@ impl<D: Disk> Storage<D> {
         // From here on the start is not refused any more, and the folder may change.
         remove_drafts(&mut disk, &names)?;
         let (identity, log) = match found {
-            Some(found) => found,
+            Some((identity, None)) => {
+                // The start that gave the identity its name may have been cut short before the name was
+                // durable. A log must not be there without it.
+                disk.sync_directory()?;
+                (identity, None)
+            }
+            Some((identity, log)) => (identity, log),
             None => (Identity::bootstrap(&mut disk, opening)?, None),
         };
         let (log, recovered) = open_log(&mut disk, &identity, log, opening.segment_limit_bytes)?;

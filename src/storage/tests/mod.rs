@@ -3,6 +3,8 @@
 mod crashes;
 mod damage;
 mod random;
+mod recording;
+mod states;
 mod torn;
 
 use super::*;

@@ -156,11 +156,7 @@ fn read_op(fields: &mut Fields<'_>) -> Option<Op> {
     let at = fields.get(Field::Op).map_or(0, |member| member.at);
     let op = fields.op()?;
     match op.content.as_ref() {
-        name if Write::is_op(name) => {
-            let write = Write::read(name, fields)?;
-            // A line with a problem makes no command: the problem may be in what the write borrows.
-            (!fields.has_problem()).then(|| Op::Write(write.to_command()))
-        }
+        name if Write::is_op(name) => Write::read(name, fields).map(|write| Op::Write(write.to_command())),
         "get" => {
             fields.only("get", &[Field::Key, Field::Stale]);
             let key = fields.key()?.content.into_owned();

@@ -66,6 +66,7 @@ fn request(line: &[u8], store: &mut KvStore, seen: &mut Seen) {
     match within_memory(line.len(), 64, || client::parse(line)) {
         Ok(Request { id, op }) => {
             let text = std::str::from_utf8(line).expect("a request is UTF-8");
+            assert!(depth(text) <= 1 + 64, "nested deeper than a value may be: {text}");
             if let Some(id) = &id {
                 assert!(text.contains(id.text()), "an id that was not sent: {}", id.text());
             }
@@ -80,6 +81,23 @@ fn request(line: &[u8], store: &mut KvStore, seen: &mut Seen) {
             assert_answer(id.as_ref(), &response);
         }
     }
+}
+
+/// How deep arrays and objects nest in a text that is JSON.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// What a cluster of one would answer.
@@ -162,6 +180,7 @@ fn encoded(line: &PeerLine) -> Vec<u8> {
     let mut bytes = Vec::new();
     line.encode(&mut bytes);
     assert_eq!(bytes.pop(), Some(b'\n'));
+    assert!(!bytes.contains(&b'\n'), "what is taken from one line is sent on one line");
     bytes
 }
 

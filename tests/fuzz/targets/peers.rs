@@ -3,9 +3,9 @@
 //! A peer keeps the rules that Raft's safety rests on: one vote a term, given to a log at least as up to
 //! date; entries only after a `prev` that it has; committed only what a quorum has in the leader's term.
 //! Where a rule says nothing, the bytes choose: when a peer campaigns, whether it grants, from where it
-//! sends, how little of a commit it tells, what hint it gives with a rejection, what it says about pre-votes, reads
-//! and proposals that were passed on. So any implementation of the paper, however slow, odd or behind, is
-//! among them.
+//! sends, how little of a commit it tells, what hint it gives with a rejection, what it says about pre-votes,
+//! reads and proposals that were passed on. So any implementation of the paper, however slow, odd or behind,
+//! is among them.
 //!
 //! [`Chronicle`] is what must be true of all nodes together, and is asked after every step of any of them.
 
