@@ -13,8 +13,9 @@
 //!
 //! A bug's description says: its row in `docs/faults.md`; its story; edits, whose `find` must stand in the
 //! file exactly once, and in whose `replace` the word PLANTED stands for "this bug is switched on"; the
-//! golden `scripts` and the other `tests` that must fail; by which of the simulator's `seeds` it must be
-//! found, and by which property. Where the product has changed and a `find` is gone, the bug must follow.
+//! golden `scripts` and the other `tests` that must fail; by which of the simulator's `seeds`, and in how many
+//! states of which exhaustive `search`, it must be found, and by which property. Where the product has changed
+//! and a `find` is gone, the bug must follow.
 //!
 //! `RAFTKV_BUG=name cargo test --test bugs` looks for that one only. With `RAFTKV_ALL_BUGS=1` the simulator
 //! looks also for those that it takes long to find. What was found is printed as a table, and kept in
@@ -71,7 +72,7 @@ fn every_row_of_the_catalogue_is_put_back_or_left_out_for_a_reason() {
 fn an_edit_that_does_not_fit_the_product_names_bug_and_file() {
     let bug = |find: &str| {
         let text = format!(
-            "[[bug]]\nname = 'b'\nrow = '1'\nstory = ''\nscripts = ['x']\n[[bug.edit]]\n\
+            "[[bug]]\nname = 'b'\nrow = '1'\nstory = ''\nscripts = ['x']\nno_seeds = ''\n[[bug.edit]]\n\
              file = 'src/a.rs'\nfind = '{find}'\nreplace = 'PLANTED || {find}'\n"
         );
         Catalogue::parse(&text).expect("a description").bugs

@@ -42,7 +42,8 @@ impl World {
             self.resume(id);
         }
         self.run_until(self.now_ms + patience_ms, |_| false)?;
-        let running = self.machines.values().filter(|machine| machine.process.is_some());
+        let counts = |machine: &&Machine| machine.process.is_some() && machine.lost.is_none();
+        let running = self.machines.values().filter(counts);
         let running: Vec<(bool, NodeId)> = running.map(|machine| (leads(machine), machine.id)).collect();
         let leader = running.iter().find(|(leads, _)| *leads).map(|(_, id)| *id);
         let victim = running.iter().find(|(leads, _)| !leads).map(|(_, id)| *id);

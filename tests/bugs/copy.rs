@@ -35,6 +35,9 @@ mod storage_alone;
 #[cfg(test)]
 #[path = "../tests/bugs/seeds.rs"]
 mod seeds;
+#[cfg(test)]
+#[path = "../tests/bugs/searches.rs"]
+mod searches;
 "#;
 
 /// Files by their paths from the project's folder.

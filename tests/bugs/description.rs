@@ -36,13 +36,15 @@ pub struct Bug {
     pub seeds: Option<Seeds>,
     /// Why the simulator cannot find it.
     pub no_seeds: Option<String>,
+    /// The exhaustive search must find it.
+    pub search: Option<Search>,
     /// What makes the bug.
     #[serde(rename = "edit")]
     pub edits: Vec<Edit>,
 }
 
 /// What the simulator owes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seeds {
     /// It must be found by this seed, counted from 1.
@@ -56,6 +58,18 @@ pub struct Seeds {
     /// It takes long: only looked for when all bugs are.
     #[serde(default)]
     pub slow: bool,
+}
+
+/// What the exhaustive search owes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Which search.
+    pub name: String,
+    /// It must be found within so many states.
+    pub within: u64,
+    /// By a check of one of these properties.
+    pub told_by: Vec<String>,
 }
 
 /// One change of one file.
@@ -105,12 +119,14 @@ impl Catalogue {
     /// Reads one file's text. Fails on what is no description, and on a bug that nobody has to catch.
     pub fn parse(text: &str) -> Result<Catalogue, String> {
         let catalogue: Catalogue = toml::from_str(text).map_err(|error| error.to_string())?;
-        for Bug { name, edits, scripts, tests, seeds, no_seeds, .. } in &catalogue.bugs {
-            if edits.is_empty() || (scripts.is_empty() && tests.is_empty() && seeds.is_none()) {
+        for Bug { name, edits, scripts, tests, seeds, no_seeds, search, .. } in &catalogue.bugs {
+            if edits.is_empty()
+                || (scripts.is_empty() && tests.is_empty() && seeds.is_none() && search.is_none())
+            {
                 return Err(format!("bug {name}: without an edit, or without a verifier"));
             }
-            if seeds.is_some() && no_seeds.is_some() {
-                return Err(format!("bug {name}: the simulator finds it, and cannot"));
+            if seeds.is_some() == no_seeds.is_some() {
+                return Err(format!("bug {name}: says by which seed it is found, or why by none"));
             }
             if edits.iter().all(|edit| !edit.replace.contains("PLANTED")) {
                 return Err(format!("bug {name}: it cannot be switched off"));

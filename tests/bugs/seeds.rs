@@ -13,7 +13,7 @@ fn all_hold() {
     let overrides = Overrides { nodes, faults, ..Overrides::default() };
     for seed in 1..=last {
         if let Some(violation) = run(&Plan::with(seed, &overrides), Detail::Nothing).violation {
-            panic!("seed {seed}: {violation}");
+            panic!("number {seed}: {violation}");
         }
     }
 }

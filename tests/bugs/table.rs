@@ -17,7 +17,7 @@ pub fn of_findings(catalogue: &Catalogue, findings: &[Finding]) -> String {
 
 /// Keeps the table as Markdown, in the order of the catalogue's rows.
 pub fn keep(catalogue: &Catalogue, findings: &[Finding]) {
-    let mut text = "| row | bug | caught by | seed |\n|---|---|---|---|\n".to_owned();
+    let mut text = "| row | bug | caught by | seed | states |\n|---|---|---|---|---|\n".to_owned();
     for (bug, finding) in catalogue.bugs.iter().zip(findings) {
         writeln!(text, "{}", row(bug, finding)).expect("memory takes any text");
     }
@@ -30,14 +30,21 @@ pub fn keep(catalogue: &Catalogue, findings: &[Finding]) {
 }
 
 fn row(bug: &Bug, finding: &Finding) -> String {
-    let Bug { row, story, scripts, tests, seeds, no_seeds, .. } = bug;
+    let Bug { row, story, scripts, tests, seeds, no_seeds, search, .. } = bug;
     let verifiers: Vec<String> = scripts.iter().chain(tests).map(|name| format!("`{name}`")).collect();
     let seed = match (&finding.seed, seeds, no_seeds) {
         (Some((seed, property)), Some(seeds), _) => format!("{seed} of {}, {property}", seeds.within),
         (None, Some(seeds), _) if seeds.slow => format!("by {}, with all bugs", seeds.within),
         (None, Some(_), _) => "MISSED".to_owned(),
         (_, None, Some(why)) => why.clone(),
-        (_, None, None) => "-".to_owned(),
+        (_, None, None) => String::new(),
     };
-    format!("| {row} | {story} | {} | {seed} |", verifiers.join(", "))
+    let states = match (&finding.states, search) {
+        (Some((states, property)), Some(search)) => {
+            format!("{states} of {} (`{}`), {property}", search.within, search.name)
+        }
+        (None, Some(_)) => "MISSED".to_owned(),
+        (_, None) => String::new(),
+    };
+    format!("| {row} | {story} | {} | {seed} | {states} |", verifiers.join(", "))
 }

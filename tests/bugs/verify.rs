@@ -1,7 +1,7 @@
 //! Runs the copy's test program, with one bug switched on or with none, and looks at who noticed.
 
 use super::copy;
-use super::description::{Bug, Seeds};
+use super::description::{Bug, Search, Seeds};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,33 +9,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// After this, a run is taken never to end. No verifier takes a tenth of it.
-const DEADLINE: Duration = Duration::from_secs(400);
-/// How many seeds must hold without any bug. The test of the simulator runs more of them.
-const SEEDS_WITHOUT_BUGS: u64 = 20;
+/// After this, a run is taken never to end. No verifier takes a tenth of it on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(900);
 const SEEDS_TEST: &str = "seeds::all_hold";
+const SEARCHES_TEST: &str = "searches::all_hold";
+/// How many seeds, and states of each search, must hold without any bug. Their own tests go further.
+const WITHOUT_BUGS: [(&str, &str); 2] = [("RAFTKV_SEEDS", "20"), ("RAFTKV_STATES", "10000")];
 
 /// What the verifiers made of a bug.
 #[derive(Debug, Default)]
 pub struct Finding {
     /// The seed that showed it, and the property that told.
     pub seed: Option<(u64, String)>,
+    /// The number of states after which the search showed it, and the property that told.
+    pub states: Option<(u64, String)>,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// What should have caught it and did not.
     pub missed: Vec<String>,
 }
 
+type Environment = Vec<(&'static str, String)>;
+
 /// All verifiers pass when there is nothing to find.
 pub fn without_bugs(program: &Path, bugs: &[Bug]) -> Result<(), String> {
     let names: BTreeSet<String> = bugs.iter().flat_map(Bug::test_names).collect();
-    let mut arguments: Vec<&str> = names.iter().map(String::as_str).collect();
-    arguments.push(SEEDS_TEST);
-    let seeds =
-        Seeds { within: SEEDS_WITHOUT_BUGS, told_by: Vec::new(), nodes: None, faults: None, slow: false };
-    let told = run(program, None, &arguments, Some(&seeds))?;
+    let mut tests: Vec<&str> = names.iter().map(String::as_str).collect();
+    tests.extend([SEEDS_TEST, SEARCHES_TEST]);
+    let environment = WITHOUT_BUGS.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let told = run(program, &tests, environment)?;
     let passed = |name: &str| told.contains(&format!("test {name} ... ok"));
-    match arguments.iter().find(|name| !passed(name)) {
+    match tests.iter().find(|name| !passed(name)) {
         Some(name) => Err(format!("{name} does not pass, or there is no such test:\n{told}")),
         None => Ok(()),
     }
@@ -49,10 +53,11 @@ pub fn all(program: &Path, bugs: &[Bug], is_complete: bool) -> Vec<Finding> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let number = bugs.iter().position(|other| other.name == bug.name).expect("one of them");
-                    *findings[number].lock().unwrap_or_else(PoisonError::into_inner) =
-                        verify(program, bug, is_complete);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(bug), Some(place)) = (bugs.get(number), findings.get(number)) else { return };
+                    let finding = verify(program, bug, is_complete);
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = finding;
                 }
             });
         }
@@ -63,58 +68,73 @@ pub fn all(program: &Path, bugs: &[Bug], is_complete: bool) -> Vec<Finding> {
 fn verify(program: &Path, bug: &Bug, is_complete: bool) -> Finding {
     let began = Instant::now();
     let mut finding = Finding::default();
-    let names: Vec<String> = bug.test_names().collect();
-    if !names.is_empty() {
-        let arguments: Vec<&str> = names.iter().map(String::as_str).collect();
-        match run(program, Some(bug), &arguments, None) {
-            Ok(told) => {
-                let is_missed = |name: &&&str| !told.contains(&format!("test {name} ... FAILED"));
-                let missed = arguments.iter().filter(is_missed);
-                finding.missed.extend(missed.map(|name| format!("{}: {name} does not fail", bug.name)));
-            }
-            Err(why) => finding.missed.push(format!("{}: {why}", bug.name)),
-        }
-    }
+    let mut missed = Vec::new();
+    missed.extend(tests_that_pass(program, bug).err());
     if let Some(seeds) = bug.seeds.as_ref().filter(|seeds| is_complete || !seeds.slow) {
-        match run(program, Some(bug), &[SEEDS_TEST], Some(seeds)).map(|told| first_failure(&told)) {
-            Ok(Some((seed, property))) if seeds.told_by.contains(&property) => {
-                finding.seed = Some((seed, property));
-            }
-            Ok(other) => finding.missed.push(format!(
-                "{}: expected by seed {} from {:?}, found {other:?}",
-                bug.name, seeds.within, seeds.told_by
-            )),
-            Err(why) => finding.missed.push(format!("{}: {why}", bug.name)),
+        let Seeds { within, told_by, nodes, faults, slow: _ } = seeds;
+        let mut environment = vec![("RAFTKV_SEEDS", within.to_string())];
+        environment.extend(nodes.map(|nodes| ("RAFTKV_NODES", nodes.to_string())));
+        environment.extend(faults.clone().map(|faults| ("RAFTKV_FAULTS", faults)));
+        match first_failure(program, bug, SEEDS_TEST, environment, told_by) {
+            Ok(seed) => finding.seed = Some(seed),
+            Err(why) => missed.push(format!("by seed {within}: {why}")),
         }
     }
+    if let Some(Search { name, within, told_by }) = &bug.search {
+        let environment = vec![("RAFTKV_SEARCH", name.clone()), ("RAFTKV_STATES", within.to_string())];
+        match first_failure(program, bug, SEARCHES_TEST, environment, told_by) {
+            Ok(states) => finding.states = Some(states),
+            Err(why) => missed.push(format!("in {within} states of {name}: {why}")),
+        }
+    }
+    finding.missed = missed.into_iter().map(|why| format!("{}: {why}", bug.name)).collect();
     finding.seconds = began.elapsed().as_secs_f64();
     finding
 }
 
-/// The seed and the property of a line like `seed 7: P5: what happened`.
-fn first_failure(told: &str) -> Option<(u64, String)> {
-    told.lines().find_map(|line| {
-        let (seed, what) = line.strip_prefix("seed ")?.split_once(": ")?;
-        Some((seed.parse().ok()?, what.split(':').next()?.to_owned()))
-    })
+/// Of the tests that must fail, those that do not.
+fn tests_that_pass(program: &Path, bug: &Bug) -> Result<(), String> {
+    let names: Vec<String> = bug.test_names().collect();
+    let tests: Vec<&str> = names.iter().map(String::as_str).collect();
+    if tests.is_empty() {
+        return Ok(());
+    }
+    let told = run(program, &tests, vec![("RAFTKV_BUG", bug.name.clone())])?;
+    let passes = |name: &&str| !told.contains(&format!("test {name} ... FAILED"));
+    let passing: Vec<&str> = tests.into_iter().filter(passes).collect();
+    if passing.is_empty() { Ok(()) } else { Err(format!("{passing:?} do not fail")) }
+}
+
+/// Where the test fails with this bug: the number and the property of its line `number 7: P5: what happened`.
+fn first_failure(
+    program: &Path,
+    bug: &Bug,
+    test: &str,
+    mut environment: Environment,
+    told_by: &[String],
+) -> Result<(u64, String), String> {
+    environment.push(("RAFTKV_BUG", bug.name.clone()));
+    let told = run(program, &[test], environment)?;
+    let failure = told.lines().find_map(|line| {
+        let (number, what) = line.strip_prefix("number ")?.split_once(": ")?;
+        Some((number.parse().ok()?, what.split(':').next()?.to_owned()))
+    });
+    match failure {
+        Some((number, property)) if told_by.contains(&property) => Ok((number, property)),
+        other => Err(format!("expected {told_by:?}, found {other:?}")),
+    }
 }
 
 /// Runs these tests of the program; returns all that it says.
-fn run(program: &Path, bug: Option<&Bug>, tests: &[&str], seeds: Option<&Seeds>) -> Result<String, String> {
+fn run(program: &Path, tests: &[&str], environment: Environment) -> Result<String, String> {
     let mut command = Command::new(program);
-    command.arg("--exact").args(tests).arg("--test-threads=1").env("RUST_BACKTRACE", "0");
-    for name in ["RAFTKV_BUG", "RAFTKV_SEEDS", "RAFTKV_NODES", "RAFTKV_FAULTS", "UPDATE_GOLDENFILES"] {
+    command.arg("--exact").args(tests).arg("--test-threads=1");
+    for name in ["RAFTKV_BUG", "UPDATE_GOLDENFILES"] {
         command.env_remove(name);
     }
-    if let Some(bug) = bug {
-        command.env("RAFTKV_BUG", &bug.name);
-    }
-    if let Some(Seeds { within, nodes, faults, .. }) = seeds {
-        command.env("RAFTKV_SEEDS", within.to_string());
-        command.envs(nodes.map(|nodes| ("RAFTKV_NODES", nodes.to_string())));
-        command.envs(faults.as_ref().map(|faults| ("RAFTKV_FAULTS", faults)));
-    }
     let child = command
+        .env("RUST_BACKTRACE", "0")
+        .envs(environment)
         .current_dir(copy::folder())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
