@@ -28,6 +28,7 @@
 //! | [`wire`] | one JSON line a message |
 //! | [`config`] | `cluster.toml` |
 //! | [`checker`] | whether what clients were told can be true |
+//! | [`search`] | every state of a few cores within bounds |
 //! | [`sim`] | a whole cluster in one thread, from a seed |
 //! | [`nemesis`] | a cluster of real processes, and everything that can happen to it |
 //! | [`client`] | the command-line client: words, connections, bench |
@@ -40,6 +41,7 @@ pub mod kv;
 pub mod nemesis;
 pub mod node;
 pub mod raft;
+pub mod search;
 pub mod server;
 pub mod sim;
 pub mod storage;

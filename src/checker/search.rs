@@ -158,8 +158,8 @@ struct Search<'a> {
     steps: usize,
     /// Which open writes were used to get to these calls and this value: never one set within another.
     seen: HashMap<(Placed, Value), Vec<Placed>>,
-    /// To be looked at, by the number of open writes used: the fewest first, so that nothing is looked at again
-    /// because it could have been reached with fewer. Among equals, the most promising last.
+    /// To be looked at, by the number of open writes used: the fewest first, so that nothing is looked at
+    /// again because it could have been reached with fewer. Among equals, the most promising last.
     waiting: BTreeMap<usize, Vec<Configuration>>,
     /// How far any order has got: the earliest end of what it had not placed; whose end that is; and what the
     /// value could be there.
@@ -325,8 +325,8 @@ impl<'a> Search<'a> {
         helpers
     }
 
-    /// What there is to say when no order was found: the operation that none gets past, and those that have to
-    /// do with it.
+    /// What there is to say when no order was found: the operation that none gets past, and those that have
+    /// to do with it.
     fn explain(&self, history: &History, key: String) -> NotLinearizable {
         let register = self.register;
         let Some(stuck) = self.furthest.and_then(|(_, place)| register.calls.get(place)) else {

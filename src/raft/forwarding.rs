@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Forwarding {
     /// Not yet taken by the leader, oldest first. The first has the number `first_number`.
-    waiting: VecDeque<Proposal>,
+    pub waiting: VecDeque<Proposal>,
     first_number: u64,
     /// How many of `waiting` have been sent since the last progress or resend.
     sent: usize,
     waiting_bytes: usize,
-    stalled_ticks: u32,
+    /// Ticks since the leader took anything or everything was sent again.
+    pub stalled_ticks: u32,
 }
 
 impl Forwarding {

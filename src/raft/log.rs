@@ -13,6 +13,7 @@
 //! any disk.
 
 use crate::types::{Command, Entry, EntryId, Index, RequestId, Term};
+use std::fmt;
 
 /// The log's entries after its base.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +124,13 @@ impl Log {
     fn index_at(&self, offset: usize) -> Index {
         let offset = i64::try_from(offset).expect("a log in memory has fewer than 2^63 entries");
         Index(self.base.index.0 + 1 + offset)
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({})", self.base)?;
+        self.entries.iter().try_for_each(|entry| write!(f, " {}", entry.id()))
     }
 }
 

@@ -27,6 +27,7 @@
 //! | `forwarding.rs`, `reads.rs`, `requests.rs` | 8 "Client interaction"; thesis 6.4 (ReadIndex) |
 //! | `log.rs`, `configuration.rs` | the log; who votes and what a majority is |
 //! | `invariants.rs` | what must hold after every step, asserted, also in release |
+//! | `symmetry.rs` | when two states are the same for an exhaustive search |
 //!
 //! Left out here, with their places kept: snapshots (`Log` has a base) and changes of members
 //! (`Configuration` is a value, and every question of a majority goes through it).
@@ -47,6 +48,7 @@ mod replication;
 mod requests;
 mod role;
 mod state;
+mod symmetry;
 
 pub use configuration::Configuration;
 pub use log::Log;
@@ -55,3 +57,4 @@ pub use note::{Note, RoleReason, TermReason, VoteRefusal, Weight};
 pub use output::{HardState, Output, ReadReady, Refusal};
 pub use role::RoleName;
 pub use state::{Input, PeerProgress, RaftState, Settings, Start};
+pub use symmetry::Renaming;

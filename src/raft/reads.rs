@@ -37,16 +37,17 @@ pub(super) struct ReadRounds {
     /// The newest of the leader's own reads that has a round.
     local_assigned: u64,
     /// What followers asked for and has no round yet: the newest of each.
-    unassigned: BTreeMap<NodeId, (u64, u64)>,
+    pub unassigned: BTreeMap<NodeId, (u64, u64)>,
     /// Rounds that wait for a quorum, oldest first.
-    waiting: VecDeque<WaitingRead>,
+    pub waiting: VecDeque<WaitingRead>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct WaitingRead {
+pub(super) struct WaitingRead {
     round: u64,
     index: Index,
-    reader: Reader,
+    /// Who waits.
+    pub reader: Reader,
 }
 
 /// Rounds that may be open at once. Beyond that, new reads wait for the next, and share it.

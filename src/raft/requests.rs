@@ -13,7 +13,7 @@ use crate::types::{Command, Index, NodeId, RequestId, Term};
 use std::collections::BTreeSet;
 
 /// Heartbeats without progress after which a follower sends its proposals again.
-const RESEND_AFTER_HEARTBEATS: u32 = 4;
+pub(super) const RESEND_AFTER_HEARTBEATS: u32 = 4;
 
 impl RaftState {
     /// Time passes for what is under way to the leader.

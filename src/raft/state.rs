@@ -97,7 +97,7 @@ pub struct RaftState {
     pub(super) boot: u64,
     pub(super) configuration: Configuration,
     pub(super) settings: Settings,
-    random: Random,
+    pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
     pub(super) term: Term,
     /// `votedFor` of figure 2.

@@ -222,8 +222,9 @@ fn each_key_is_judged_on_its_own_and_the_wrong_one_is_named() {
             assert_eq!(
                 violation.to_string(),
                 concat!(
-                    "P9: key \"y\": no order gets past operation 3 of client 1, {\"op\":\"get\",\"key\":\"y\"}, ",
-                    "sent at 40, at 50 Got { value: Some(\"1\"), index: 0 }, where the value may be 2; with it:\n",
+                    "P9: key \"y\": no order gets past operation 3 of client 1, ",
+                    "{\"op\":\"get\",\"key\":\"y\"}, sent at 40, ",
+                    "at 50 Got { value: Some(\"1\"), index: 0 }, where the value may be 2; with it:\n",
                     "  operation 1 of client 0, {\"op\":\"set\",\"key\":\"y\",\"value\":2}, ",
                     "sent at 20, at 30 Written(Set { index: 0 })"
                 )

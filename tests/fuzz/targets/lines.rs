@@ -180,6 +180,7 @@ fn encoded(line: &PeerLine) -> Vec<u8> {
     let mut bytes = Vec::new();
     line.encode(&mut bytes);
     assert_eq!(bytes.pop(), Some(b'\n'));
+    assert!(!bytes.contains(&b'\n'), "what is taken from one line is sent on one line");
     bytes
 }
 

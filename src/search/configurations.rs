@@ -1,0 +1,223 @@
+//! The searches, by name: what each bounds, where it begins, and what it must have come across.
+
+use super::Bounds;
+use super::script::Script;
+
+/// A search.
+pub struct Configuration {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// What is bounded.
+    pub bounds: Bounds,
+    /// Where it begins.
+    pub prefix: fn(&mut Script),
+}
+
+const NONE: Bounds = Bounds {
+    nodes: 3,
+    awake: 3,
+    candidates: &[1, 2, 3],
+    max_term: 1,
+    max_log: 1,
+    proposals: 0,
+    reads: 0,
+    followers_take_requests: false,
+    crashes: 0,
+    heartbeats: 0,
+    max_appends: 6,
+    max_append_entries: 16,
+    pre_votes: false,
+    refusals: false,
+};
+
+/// All of them.
+pub const CONFIGURATIONS: &[Configuration] = &[
+    Configuration {
+        name: "elections",
+        about: "two terms with a crash: one leader a term (rows 1, 2, 6, 6b, 7)",
+        bounds: Bounds { max_term: 2, max_log: 2, crashes: 1, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "pre_votes",
+        about: "a term and a crash, with pre-votes and refusals (rows 6, 7)",
+        bounds: Bounds { crashes: 1, pre_votes: true, refusals: true, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "writes",
+        about: "two terms and a write: what is committed stays (rows 3, 5, 15, 16, 17, 19)",
+        bounds: Bounds { max_term: 2, max_log: 2, proposals: 1, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "saves",
+        about: "a term, a write and two crashes, saves durable, lost or torn",
+        bounds: Bounds { max_log: 2, proposals: 1, crashes: 2, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "forwards",
+        about: "a term and a write at any node, which passes it on",
+        bounds: Bounds { max_log: 2, proposals: 1, followers_take_requests: true, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "reads",
+        about: "a term and a read at any node, which passes it on",
+        bounds: Bounds { max_log: 1, reads: 1, followers_take_requests: true, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "lagging_candidate",
+        about: "an entry is committed, and who lacks it campaigns again and again (rows 3, 5)",
+        bounds: Bounds { max_term: 3, max_log: 2, ..NONE },
+        prefix: lagging_candidate,
+    },
+    Configuration {
+        name: "figure_8",
+        about: "the paper's figure 8, five nodes, from (c): an old entry comes to a majority (row 12)",
+        bounds: Bounds {
+            nodes: 5,
+            awake: 4,
+            candidates: &[4],
+            max_term: 4,
+            max_log: 2,
+            max_appends: 3,
+            max_append_entries: 1,
+            crashes: 2,
+            ..NONE
+        },
+        prefix: figure_8,
+    },
+    Configuration {
+        name: "stale_tail",
+        about: "a follower has more than its leader, of an older term (rows 13, 17)",
+        bounds: Bounds {
+            candidates: &[],
+            max_term: 2,
+            max_log: 2,
+            proposals: 2,
+            max_append_entries: 1,
+            heartbeats: 1,
+            ..NONE
+        },
+        prefix: stale_tail,
+    },
+    Configuration {
+        name: "repeated_appends",
+        about: "appends one by one and their answers, late and again (rows 15, 16, 19)",
+        bounds: Bounds {
+            candidates: &[],
+            max_log: 3,
+            proposals: 2,
+            awake: 2,
+            max_appends: 9,
+            max_append_entries: 1,
+            ..NONE
+        },
+        prefix: repeated_appends,
+    },
+    Configuration {
+        name: "stale_refusals",
+        about: "a follower's log goes back term by term, with refusals late and again (rows 16, 19)",
+        bounds: Bounds { max_term: 3, max_log: 3, awake: 2, heartbeats: 1, ..NONE },
+        prefix: stale_refusals,
+    },
+    Configuration {
+        name: "new_leader_reads",
+        about: "a read at a new leader that does not know yet what is committed (row 25)",
+        bounds: Bounds { max_term: 2, max_log: 3, proposals: 1, reads: 1, ..NONE },
+        prefix: new_leader_reads,
+    },
+    Configuration {
+        name: "old_leader_reads",
+        about: "a read at a leader that was replaced unheard, with old confirmations about (row 27)",
+        bounds: Bounds { max_term: 2, max_log: 2, reads: 2, ..NONE },
+        prefix: old_leader_reads,
+    },
+];
+
+fn from_nothing(_: &mut Script) {}
+
+/// n1 and n2 have committed 0@1, n3 has nothing.
+fn lagging_candidate(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2]);
+    script.expect_commit(2, 0);
+    script.forget_messages();
+}
+
+/// Figure 8 with n4 as the paper's S5 and n5 as its S4: n1 left 0@1 at n2 in term 1, n4 led term 2 and keeps
+/// 0@2 alone, n1 leads term 3 and is about to bring 0@1 to n3.
+fn figure_8(script: &mut Script) {
+    script.elect(1, &[1, 2, 3, 4, 5]);
+    script.exchange(&[1, 2]);
+    script.crash(1);
+    script.lose_all();
+    script.elect(4, &[3, 4, 5]);
+    script.expect_last(4, 2, 0);
+    script.crash(4);
+    script.campaign(1);
+    script.forget_messages();
+    script.elect(1, &[1, 2, 3]);
+    script.expect_last(1, 3, 1);
+    script.expect_last(2, 1, 0);
+    script.expect_commit(1, -1);
+}
+
+/// n3 led term 1 and has two entries that nobody else has; n1 leads term 2, with two others.
+fn stale_tail(script: &mut Script) {
+    script.elect(3, &[1, 2, 3]);
+    script.write(3);
+    script.expect_last(3, 1, 1);
+    script.forget_messages();
+    script.elect(1, &[1, 2]);
+    script.write(1);
+    script.expect_last(1, 2, 1);
+}
+
+/// n1 leads, and knows that n2 has its first entry.
+fn repeated_appends(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2]);
+    script.expect_commit(1, 0);
+}
+
+/// n2 led term 1 and n1 led term 2, each with an entry of its own; now n1 leads term 3.
+fn stale_refusals(script: &mut Script) {
+    script.elect(2, &[1, 2, 3]);
+    script.lose_all();
+    script.elect(1, &[1, 3]);
+    script.expect_last(1, 2, 0);
+    script.forget_messages();
+    script.elect(1, &[1, 3]);
+    script.expect_last(1, 3, 1);
+    script.expect_last(2, 1, 0);
+}
+
+/// n1 has committed a write; n2 has the entry, does not know that, and now leads.
+fn new_leader_reads(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2, 3]);
+    script.write(1);
+    script.exchange_until_commit(1, 1, &[1, 2]);
+    script.expect_commit(1, 1);
+    script.expect_commit(2, 0);
+    script.forget_messages();
+    script.elect(2, &[2, 3]);
+}
+
+/// n1 leads, and a read was confirmed; then n2 came to lead and committed, and n1 has not heard of it.
+fn old_leader_reads(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2, 3]);
+    script.read(1);
+    script.exchange(&[1, 2, 3]);
+    script.elect(2, &[2, 3]);
+    script.exchange(&[2, 3]);
+    script.expect_commit(2, 1);
+    script.expect_commit(1, 0);
+}

@@ -1,0 +1,363 @@
+//! One node of a search: the real `RaftState` and its disk, driven in the order in which `Node` does it.
+//!
+//! ```text
+//!   act -> step, BatchEnd -> send `now` -> save -> send `after_save` -> step Saved, BatchEnd -> send
+//!                                      ^
+//!                                      a crash here leaves any part of the save on disk ("torn")
+//! ```
+//!
+//! Other moments of a crash need no case of their own: before the batch, or after the save with messages that
+//! did not leave, is the same as a crash between batches with messages that are never delivered.
+
+use super::Fault;
+use super::seen::Seen;
+use crate::raft::message::{AppendOutcome, Conflict, RequestVote, RequestVoteResponse};
+use crate::raft::{
+    Body, HardState, Input, Log, Message, Note, Output, RaftState, ReadReady, Renaming, RoleName, Settings,
+    Start,
+};
+use crate::types::{Command, EntryId, Index, NodeId, RequestId};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What is on a node's stable storage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Disk {
+    pub hard_state: HardState,
+    pub log: Log,
+}
+
+/// A node without what it has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Core {
+    pub raft: RaftState,
+    pub disk: Disk,
+}
+
+/// What can happen to a node, messages given in full.
+pub(super) enum Event<'a> {
+    /// A leader's timer: heartbeats.
+    Heartbeat,
+    /// An election timeout passes without news, and it campaigns. A leader steps down first.
+    Campaign,
+    /// It stops and starts again from its disk.
+    Crash,
+    /// A client asks it to read; all its reads up to this number wait.
+    Read(u64),
+    /// A client asks it to write. No two writes have the same number.
+    Propose(u64),
+    /// A message arrives.
+    Deliver(&'a Message),
+    /// A message arrives after so much time without other news that no leader is held for alive any more; a
+    /// leader has stepped down.
+    DeliverLate(&'a Message),
+}
+
+/// How a batch ends.
+pub(super) struct Ending {
+    pub core: Core,
+    /// The batch ended in a crash during its save.
+    pub is_torn: bool,
+    pub sent: Vec<Message>,
+    pub reads: Vec<ReadReady>,
+    pub notes: Vec<Note>,
+}
+
+impl Core {
+    /// A node that starts for the first time.
+    pub fn new(id: NodeId, configuration: crate::raft::Configuration, settings: &Settings) -> Core {
+        let disk = Disk { hard_state: HardState::default(), log: Log::new(EntryId::NONE, Vec::new()) };
+        let (hard_state, log) = (disk.hard_state, disk.log.clone());
+        let start = Start { id, boot: 1, configuration, hard_state, log, seed: 0 };
+        let mut raft = RaftState::new(start, settings.clone());
+        raft.forget_time();
+        Core { raft, disk }
+    }
+
+    /// The same node after a restart from `disk`. A start counts only where messages name it.
+    fn restarted(&self, disk: Disk, rules: &Rules) -> Core {
+        let boot = self.raft.boot() + u64::from(rules.starts_count);
+        let (hard_state, log) = (disk.hard_state, disk.log.clone());
+        let (id, configuration) = (self.raft.id(), self.raft.configuration().clone());
+        let start = Start { id, boot, configuration, hard_state, log, seed: 0 };
+        let mut raft = RaftState::new(start, rules.settings.clone());
+        raft.forget_time();
+        Core { raft, disk }
+    }
+
+    /// The same node in a cluster whose nodes have other names.
+    pub fn renamed(&self, new: Renaming) -> Core {
+        let disk = Disk {
+            hard_state: HardState {
+                voted_for: self.disk.hard_state.voted_for.map(new),
+                ..self.disk.hard_state
+            },
+            log: self.disk.log.renamed(new),
+        };
+        Core { raft: self.raft.renamed(new), disk }
+    }
+
+    /// All ways in which this can go, or what it breaks: a property of one node (P6, P8), or an invariant
+    /// that the core itself asserts.
+    pub fn take(&self, event: &Event, rules: &Rules) -> Result<Vec<Ending>, Fault> {
+        let taken = catch_unwind(AssertUnwindSafe(|| self.run_batch(event, rules)));
+        taken.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text");
+            Err(Fault::new("invariant", text.to_owned()))
+        })
+    }
+
+    fn run_batch(&self, event: &Event, rules: &Rules) -> Result<Vec<Ending>, Fault> {
+        if matches!(event, Event::Crash) {
+            let core = self.restarted(self.disk.clone(), rules);
+            let (sent, reads, notes) = (Vec::new(), Vec::new(), Vec::new());
+            return Ok(vec![Ending { core, is_torn: false, sent, reads, notes }]);
+        }
+        let mut raft = self.raft.clone();
+        let mut output = Output::default();
+        run_inputs(&mut raft, event, rules, &mut output);
+        output.after_save.retain(|message| rules.travels(message));
+        self.carry_out(raft, output, rules)
+    }
+
+    fn carry_out(
+        &self,
+        mut raft: RaftState,
+        mut output: Output,
+        rules: &Rules,
+    ) -> Result<Vec<Ending>, Fault> {
+        let now = std::mem::take(&mut output.now);
+        now.iter().try_for_each(|message| self.disk.covers(message))?;
+        let disk = self.disk.saved(&output, usize::MAX);
+        self.disk.may_become(&disk)?;
+        let mut endings = self.torn_endings(&now, &output, rules);
+
+        let (mut sent, mut notes) = (now, std::mem::take(&mut output.notes));
+        sent.append(&mut output.after_save);
+        if output.needs_save() {
+            let mut second = Output::default();
+            raft.step(Input::Saved { term: raft.term(), last: raft.log().last() }, &mut second);
+            raft.step(Input::BatchEnd, &mut second);
+            if second.needs_save() {
+                return Err(Fault::new("P8", format!("{raft}: a save leads to another save")));
+            }
+            sent.append(&mut second.now);
+            sent.append(&mut second.after_save);
+            notes.append(&mut second.notes);
+            output.reads.append(&mut second.reads);
+        }
+        sent.iter().try_for_each(|message| disk.covers(message))?;
+        // The application applies at once: the core does nothing with `last_applied` but to check it.
+        raft.step(Input::Applied { index: raft.commit_index() }, &mut Output::default());
+        raft.forget_time();
+        let core = Core { raft, disk };
+        endings.insert(0, Ending { core, is_torn: false, sent, reads: output.reads, notes });
+        Ok(endings)
+    }
+
+    /// The crashes during the save that nothing else stands for: something has left already, or part of the
+    /// save is on disk.
+    fn torn_endings(&self, now: &[Message], output: &Output, rules: &Rules) -> Vec<Ending> {
+        let records = records(output);
+        let first = usize::from(now.is_empty());
+        let ending = |count| Ending {
+            core: self.restarted(self.disk.saved(output, count), rules),
+            is_torn: true,
+            sent: now.to_vec(),
+            reads: Vec::new(),
+            notes: Vec::new(),
+        };
+        (first..records).map(ending).collect()
+    }
+}
+
+/// What all nodes of a search have in common.
+pub(super) struct Rules {
+    pub settings: Settings,
+    /// Whether each start of a node has a number of its own. Only forwarded proposals and reads carry it;
+    /// without them it would tell apart what is the same.
+    pub starts_count: bool,
+    /// See `Bounds`.
+    pub pre_votes: bool,
+    /// See `Bounds`.
+    pub refusals: bool,
+}
+
+impl Rules {
+    /// Whether the network carries this at all; see `Bounds`.
+    fn travels(&self, message: &Message) -> bool {
+        let is_refusal = match &message.body {
+            Body::RequestVote(request) => return self.pre_votes || !request.pre_vote,
+            Body::RequestVoteResponse(response) => !response.granted,
+            Body::AppendEntriesResponse(response) => {
+                response.outcome == AppendOutcome::Rejected { conflict: Conflict::OldTerm }
+            }
+            Body::AppendEntries(_)
+            | Body::ForwardProposals(_)
+            | Body::ForwardProposalsResponse(_)
+            | Body::ReadIndexRequest(_)
+            | Body::ReadIndexResponse(_) => false,
+        };
+        self.refusals || !is_refusal
+    }
+}
+
+/// Steps what an event stands for, up to the end of the batch.
+fn run_inputs(raft: &mut RaftState, event: &Event, rules: &Rules, output: &mut Output) {
+    match event {
+        Event::Heartbeat => raft.step(Input::Tick, output),
+        Event::Campaign => {
+            let_time_pass(raft, output);
+            raft.step(Input::Tick, output);
+            if !rules.pre_votes {
+                win_pre_votes(raft, output);
+            }
+        }
+        Event::Crash => {}
+        Event::Read(number) => raft.step(Input::Read { number: *number }, output),
+        Event::Propose(number) => {
+            let request = RequestId { node: raft.id(), boot: raft.boot(), number: *number };
+            let text = format!("{{\"op\":\"set\",\"key\":\"x\",\"value\":{number}}}");
+            let command = Command::from_json(text).expect("this is JSON on one line");
+            raft.step(Input::Propose { request, command }, output);
+        }
+        Event::Deliver(message) => raft.step(Input::Message((*message).clone()), output),
+        Event::DeliverLate(message) => {
+            let_time_pass(raft, output);
+            raft.step(Input::Message((*message).clone()), output);
+        }
+    }
+    raft.step(Input::BatchEnd, output);
+}
+
+/// A batch of its own, in which a leader steps down. Nothing leaves with it, and nothing is saved.
+fn let_time_pass(raft: &mut RaftState, output: &mut Output) {
+    raft.let_time_pass();
+    if raft.role() == RoleName::Leader {
+        raft.step(Input::Tick, output);
+        raft.step(Input::BatchEnd, output);
+        assert!(output.now.is_empty() && !output.needs_save(), "{raft}: stepping down says nothing");
+        raft.let_time_pass();
+    }
+}
+
+/// Everyone says that they would vote for this node.
+fn win_pre_votes(raft: &mut RaftState, output: &mut Output) {
+    let voters: Vec<NodeId> = raft.configuration().voters().filter(|id| *id != raft.id()).collect();
+    for from in voters {
+        if raft.role() != RoleName::PreCandidate {
+            break;
+        }
+        let (to, term) = (raft.id(), raft.term());
+        let response = RequestVoteResponse { campaign_term: term.next(), pre_vote: true, granted: true };
+        let message = Message { from, to, term, body: Body::RequestVoteResponse(response) };
+        raft.step(Input::Message(message), output);
+    }
+}
+
+/// How many records a save writes, in the order of `LogFile::save`: hard state, truncation, entries.
+fn records(output: &Output) -> usize {
+    usize::from(output.hard_state.is_some())
+        + usize::from(output.truncate_from.is_some())
+        + output.entries.len()
+}
+
+impl Disk {
+    /// This disk once the first `count` records of a save are on it.
+    fn saved(&self, output: &Output, count: usize) -> Disk {
+        let mut disk = self.clone();
+        let mut left = count;
+        let mut next = || {
+            let is_left = left > 0;
+            left = left.saturating_sub(1);
+            is_left
+        };
+        if let Some(hard_state) = output.hard_state.filter(|_| next()) {
+            disk.hard_state = hard_state;
+        }
+        if let Some(from) = output.truncate_from.filter(|_| next())
+            && from <= disk.log.last().index
+        {
+            disk.log.truncate(from);
+        }
+        for entry in output.entries.iter().take_while(|_| next()) {
+            disk.log.append(entry.clone());
+        }
+        disk
+    }
+
+    /// P6: a term never falls, and a vote stays within its term.
+    fn may_become(&self, next: &Disk) -> Result<(), Fault> {
+        let (before, after) = (self.hard_state, next.hard_state);
+        let keeps_vote = before.voted_for.is_none() || before.voted_for == after.voted_for;
+        if after.term < before.term || (after.term == before.term && !keeps_vote) {
+            return Err(Fault::new("P6", format!("{after:?} is saved after {before:?}")));
+        }
+        Ok(())
+    }
+
+    /// P8: nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before
+    /// responding to RPCs"): a term, a vote, a candidate's own vote, an acknowledged entry.
+    fn covers(&self, message: &Message) -> Result<(), Fault> {
+        let HardState { term, voted_for } = self.hard_state;
+        let Message { from, to, .. } = message;
+        if term < message.term {
+            let what = format!("{from} speaks of term {}, and has term {term} on disk", message.term);
+            return Err(Fault::new("P8", what));
+        }
+        let vote = match &message.body {
+            Body::RequestVote(RequestVote { pre_vote: false, campaign_term, .. }) => {
+                Some((*campaign_term, *from))
+            }
+            Body::RequestVoteResponse(RequestVoteResponse {
+                granted: true,
+                pre_vote: false,
+                campaign_term,
+            }) => Some((*campaign_term, *to)),
+            Body::AppendEntriesResponse(response) => {
+                if let AppendOutcome::Accepted { match_index } = response.outcome
+                    && match_index > self.log.last().index
+                {
+                    let last = self.log.last();
+                    let what = format!("{from} acknowledges index {match_index}, and has {last} on disk");
+                    return Err(Fault::new("P8", what));
+                }
+                None
+            }
+            Body::RequestVote(_)
+            | Body::RequestVoteResponse(_)
+            | Body::AppendEntries(_)
+            | Body::ForwardProposals(_)
+            | Body::ForwardProposalsResponse(_)
+            | Body::ReadIndexRequest(_)
+            | Body::ReadIndexResponse(_) => None,
+        };
+        match vote {
+            Some((campaign_term, candidate)) if campaign_term == term && voted_for != Some(candidate) => {
+                let what =
+                    format!("{from} votes for {candidate} in term {term}, and its disk says {voted_for:?}");
+                Err(Fault::new("P8", what))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Ending {
+    /// What of this a search should have seen once.
+    pub fn seen(&self, event: &Event) -> Seen {
+        let mut seen = Seen::of_notes(&self.notes);
+        if self.is_torn {
+            seen.add("crash during a save");
+        }
+        if let Event::Crash = event {
+            seen.add("crash");
+        }
+        seen
+    }
+
+    /// The highest index in the log.
+    pub fn last_index(&self) -> Index {
+        self.core.raft.log().last().index
+    }
+}

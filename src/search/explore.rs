@@ -1,0 +1,217 @@
+//! Visits all states of a model, the nearest to the start first, on several threads.
+//!
+//! Every state is kept whole, not as a hash of it: it is a few numbers anyway. So nothing is missed because
+//! two hashes happen to be equal. With each state stands the one from which it was first reached, which makes
+//! the way to a violation a walk back; and since all states of a distance are visited before any of the next,
+//! that way is a shortest one.
+//!
+//! ```text
+//!   shard: [ state | from ][ state | from ] ...  by arrival    <- this level's | the next level's
+//!          index: hash -> place
+//! ```
+
+use super::model::{Action, Model, State};
+use super::seen::Seen;
+use super::table::{lock, shard_of};
+use super::{Fault, Limits, Progress};
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+use std::hash::BuildHasher;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+const SHARDS: usize = 64;
+/// States that a thread takes at once.
+const CHUNK: usize = 128;
+/// Of the first state, which was reached from nowhere.
+const NOWHERE: u32 = u32::MAX;
+
+/// Some of the states, in the order in which they were found.
+struct Shard {
+    /// State after state, each followed by the number of the one it was reached from.
+    records: Vec<u32>,
+    /// Places in `records`, by hash.
+    index: HashTable<u32>,
+}
+
+/// What became of a search.
+pub(super) struct Explored {
+    pub states: u64,
+    pub transitions: u64,
+    pub depth: usize,
+    pub exhausted: bool,
+    pub seen: Seen,
+    /// The states that lead to a violation, and the last action with what it broke.
+    pub found: Option<(Vec<State>, Action, Fault)>,
+}
+
+/// A search under way.
+pub(super) struct Explorer<'a> {
+    model: &'a Model,
+    limits: &'a Limits,
+    shards: Vec<Mutex<Shard>>,
+    states: AtomicU64,
+    transitions: AtomicU64,
+    seen: AtomicU32,
+    stop: AtomicBool,
+    found: Mutex<Option<(u32, Action, Fault)>>,
+    began: Instant,
+}
+
+impl<'a> Explorer<'a> {
+    pub fn new(model: &'a Model, limits: &'a Limits) -> Explorer<'a> {
+        let shard = || Mutex::new(Shard { records: Vec::new(), index: HashTable::new() });
+        Explorer {
+            model,
+            limits,
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            states: AtomicU64::new(0),
+            transitions: AtomicU64::new(0),
+            seen: AtomicU32::new(0),
+            stop: AtomicBool::new(false),
+            found: Mutex::new(None),
+            began: Instant::now(),
+        }
+    }
+
+    /// Visits all states that can be reached from `first`.
+    pub fn run(self, first: &[u32], progress: &(dyn Fn(&Progress) + Sync)) -> Explored {
+        let mut canonical = State::new();
+        self.model.canonical(first, &mut canonical);
+        self.insert(&canonical, NOWHERE);
+        let (mut depth, mut visited) = (0, vec![0; SHARDS]);
+        let exhausted = loop {
+            let lengths: Vec<usize> = self.shards.iter().map(|shard| self.count(&lock(shard))).collect();
+            let chunks = chunks(&visited, &lengths);
+            if chunks.is_empty() {
+                break true;
+            }
+            self.visit_level(&chunks, depth, progress);
+            if self.stop.load(Ordering::Relaxed) {
+                break false;
+            }
+            visited = lengths;
+            depth += 1;
+        };
+        let found = lock(&self.found).take();
+        Explored {
+            states: self.states.load(Ordering::Relaxed),
+            transitions: self.transitions.load(Ordering::Relaxed),
+            depth,
+            exhausted,
+            seen: Seen::from_bits(self.seen.load(Ordering::Relaxed)),
+            found: found.map(|(last, action, fault)| (self.way_to(last), action, fault)),
+        }
+    }
+
+    fn visit_level(
+        &self,
+        chunks: &[(usize, usize, usize)],
+        depth: usize,
+        progress: &(dyn Fn(&Progress) + Sync),
+    ) {
+        let next_chunk = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.limits.threads.max(1) {
+                scope.spawn(|| {
+                    while let Some(chunk) = chunks.get(next_chunk.fetch_add(1, Ordering::Relaxed)) {
+                        if self.stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        self.visit_chunk(*chunk);
+                        progress(&self.progress(depth));
+                    }
+                });
+            }
+        });
+    }
+
+    fn progress(&self, depth: usize) -> Progress {
+        let states = self.states.load(Ordering::Relaxed);
+        Progress { states, depth, seconds: self.began.elapsed().as_secs_f64() }
+    }
+
+    fn visit_chunk(&self, (shard, from, to): (usize, usize, usize)) {
+        let width = self.width();
+        let records = lock(&self.shards[shard]).records[from * width..to * width].to_vec();
+        let (mut canonical, mut transitions, mut seen) = (State::new(), 0, Seen::default());
+        for (record, place) in records.chunks_exact(width).zip(from..) {
+            let number = number(shard, place);
+            self.model.successors(&record[..width - 1], &mut |action, next| match next {
+                Ok((next, news)) => {
+                    transitions += 1;
+                    seen.join(news);
+                    self.model.canonical(next, &mut canonical);
+                    self.insert(&canonical, number);
+                }
+                Err(fault) => {
+                    lock(&self.found).get_or_insert((number, action, fault));
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            });
+        }
+        self.transitions.fetch_add(transitions, Ordering::Relaxed);
+        self.seen.fetch_or(seen.bits(), Ordering::Relaxed);
+        if self.states.load(Ordering::Relaxed) >= self.limits.max_states {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Numbers in a record: the state's, and where it came from.
+    fn width(&self) -> usize {
+        self.model.nodes() + 2
+    }
+
+    fn count(&self, shard: &Shard) -> usize {
+        shard.records.len() / self.width()
+    }
+
+    fn insert(&self, state: &[u32], from: u32) {
+        let width = self.width();
+        let hash = FxBuildHasher.hash_one(state);
+        let mut shard = lock(&self.shards[shard_of(hash)]);
+        let Shard { records, index } = &mut *shard;
+        let is_it = |place: &u32| records[*place as usize * width..][..width - 1] == *state;
+        if index.find(hash, is_it).is_some() {
+            return;
+        }
+        let place = (records.len() / width) as u32;
+        records.extend_from_slice(state);
+        records.push(from);
+        index.insert_unique(hash, place, |place| {
+            FxBuildHasher.hash_one(&records[*place as usize * width..][..width - 1])
+        });
+        drop(shard);
+        self.states.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The states from the first one to this.
+    fn way_to(&self, last: u32) -> Vec<State> {
+        let width = self.width();
+        let (mut way, mut number) = (Vec::new(), last);
+        while number != NOWHERE {
+            let (shard, place) = (number as usize % SHARDS, number as usize / SHARDS);
+            let record = lock(&self.shards[shard]).records[place * width..][..width].to_vec();
+            number = record[width - 1];
+            way.push(record[..width - 1].to_vec());
+        }
+        way.reverse();
+        way
+    }
+}
+
+/// A state's number: its place in its shard, and the shard. A shard never gets near 2^26 states: memory ends
+/// before.
+fn number(shard: usize, place: usize) -> u32 {
+    u32::try_from(place * SHARDS + shard).expect("fewer than 2^32 states fit into memory")
+}
+
+/// What is not visited yet, in pieces: (shard, from, to).
+fn chunks(visited: &[usize], lengths: &[usize]) -> Vec<(usize, usize, usize)> {
+    let mut chunks = Vec::new();
+    for (shard, (from, to)) in visited.iter().zip(lengths).enumerate() {
+        chunks.extend((*from..*to).step_by(CHUNK).map(|start| (shard, start, (start + CHUNK).min(*to))));
+    }
+    chunks
+}

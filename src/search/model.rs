@@ -1,0 +1,522 @@
+//! The space that is searched: what a state is, and what can happen in it.
+//!
+//! A state is a handful of numbers: one for each node, with everything that it has ever sent, and one for
+//! the past. **The network forgets nothing**: a message once sent may arrive at any time, any number of
+//! times, or never. So loss, delay, reordering, duplication and lines of long dead connections need no action
+//! and no limit of their own, and a node's part of the network belongs to the node.
+//!
+//! ```text
+//!   state = [ n1 | n2 | n3 | past ]           a number each, see `table.rs`
+//!             |
+//!             +-- Local { core, sent } ------ what it has sent to each node, a number a message
+//!                          |
+//!                          +-- Core { raft, disk }      the real RaftState
+//! ```
+//!
+//! What an event does to a node depends on that node alone, so it is worked out once (`steps`), by the real
+//! core, and looked up in all the states in which the node is like this.
+
+use super::core::{Core, Ending, Event, Rules};
+use super::history::{History, Spent, logs_match};
+use super::seen::Seen;
+use super::table::{Memo, Table};
+use super::{Bounds, Fault};
+use crate::raft::{Body, Configuration, Message, RaftState, ReadReady, RoleName, Settings};
+use crate::types::{Index, NodeId, Term};
+
+/// A state: a number for each node, and last the past's.
+pub(super) type State = Vec<u32>;
+
+/// A node and everything that it has ever sent.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Local {
+    core: u32,
+    /// To each node, in the order of the messages' numbers.
+    sent: Vec<Vec<u32>>,
+    /// Equal in nodes that differ in names alone; see `symmetry.rs`.
+    pub colour: u64,
+}
+
+/// What happens, without where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Heartbeat,
+    Campaign,
+    Crash,
+    Read(u32),
+    Propose(u32),
+    Deliver(u32),
+    DeliverLate(u32),
+}
+
+/// What happens, and how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Action {
+    pub node: usize,
+    pub what: What,
+    /// Which of the ways in which the batch can end.
+    pub ending: usize,
+}
+
+/// One way in which something that happens to a node can end, up to what it takes the other nodes to judge.
+struct Outcome {
+    local: u32,
+    /// Which of the batch's endings this is.
+    ending: usize,
+    is_torn: bool,
+    marks: Marks,
+    reads: Vec<ReadReady>,
+    seen: Seen,
+}
+
+/// What there is to judge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Marks {
+    begins_to_lead: bool,
+    commits: bool,
+    log_changes: bool,
+}
+
+/// The same, of a core alone.
+struct CoreOutcome {
+    core: u32,
+    is_torn: bool,
+    sent: Vec<u32>,
+    marks: Marks,
+    reads: Vec<ReadReady>,
+    seen: Seen,
+}
+
+/// What comes of an event at a core.
+struct CoreStep {
+    outcomes: Vec<CoreOutcome>,
+    /// All that comes of it is that these messages leave: the core stays what it is.
+    only_sends: Option<(Vec<u32>, Seen)>,
+}
+
+/// In place of a step's number: nothing comes of it that was not there, or it leads out of the bounds.
+const NOTHING: u32 = u32::MAX;
+
+/// The space and all that is known of it.
+pub(super) struct Model {
+    pub bounds: Bounds,
+    rules: Rules,
+    pub cores: Table<Core>,
+    pub messages: Table<Message>,
+    pub locals: Table<Local>,
+    pub histories: Table<History>,
+    core_steps: boxcar::Vec<Result<CoreStep, Fault>>,
+    core_steps_known: Memo,
+    steps: boxcar::Vec<Result<Vec<Outcome>, Fault>>,
+    steps_known: Memo,
+    pub renamings: super::symmetry::Renamings,
+}
+
+impl Model {
+    /// The space within these bounds.
+    pub fn new(bounds: Bounds) -> Model {
+        // One tick without news ends the time in which a leader is held for alive, the next one campaigns.
+        let settings = Settings {
+            heartbeat_ticks: 1,
+            election_timeout_min_ticks: 1,
+            election_timeout_max_ticks: 2,
+            max_append_entries: bounds.max_append_entries,
+            max_append_bytes: 1 << 20,
+            max_in_flight_messages: 16,
+            max_in_flight_bytes: 1 << 20,
+            max_uncommitted_bytes: 1 << 20,
+            max_forwarded_bytes: 1 << 20,
+        };
+        let starts_count = bounds.reads > 0 || bounds.followers_take_requests;
+        Model {
+            bounds,
+            rules: Rules { settings, starts_count, pre_votes: bounds.pre_votes, refusals: bounds.refusals },
+            cores: Table::new(),
+            messages: Table::new(),
+            locals: Table::new(),
+            histories: Table::new(),
+            core_steps: boxcar::Vec::new(),
+            core_steps_known: Memo::new(),
+            steps: boxcar::Vec::new(),
+            steps_known: Memo::new(),
+            renamings: super::symmetry::Renamings::new(),
+        }
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.bounds.nodes
+    }
+
+    /// All nodes new, nothing sent, no past.
+    pub fn first_state(&self) -> State {
+        let ids = || (0..self.nodes()).map(node_id);
+        let configuration = Configuration::new(ids());
+        let mut state: State = ids()
+            .map(|id| Core::new(id, configuration.clone(), &self.rules.settings))
+            .map(|core| self.local(self.cores.number(core), vec![Vec::new(); self.nodes()]))
+            .collect();
+        state.push(self.histories.number(History::default()));
+        state
+    }
+
+    /// Numbers a node that has sent this.
+    pub fn local(&self, core: u32, sent: Vec<Vec<u32>>) -> u32 {
+        let colour = super::symmetry::colour(&self.cores.get(core).raft, &sent);
+        self.locals.number(Local { core, sent, colour })
+    }
+
+    /// A node of a state.
+    pub fn core(&self, local: u32) -> &Core {
+        self.cores.get(self.locals.get(local).core)
+    }
+
+    /// A state's past.
+    pub fn history(&self, state: &[u32]) -> &History {
+        self.histories.get(state[self.nodes()])
+    }
+
+    /// Calls `visit` with everything that can happen in a state and the state that comes of it, or what it
+    /// breaks. What changes nothing is left out.
+    pub fn successors(&self, state: &[u32], visit: &mut impl FnMut(Action, Result<(&[u32], Seen), Fault>)) {
+        let mut next = state.to_vec();
+        for node in (0..self.nodes()).filter(|node| self.bounds.is_awake(*node)) {
+            self.own_events(state, node, &mut |what| self.all_endings(state, &mut next, node, what, visit));
+            for sender in &state[..self.nodes()] {
+                for message in &self.locals.get(*sender).sent[node] {
+                    self.all_endings(state, &mut next, node, What::Deliver(*message), visit);
+                    if self.may_be_late(state[node], *message) {
+                        self.all_endings(state, &mut next, node, What::DeliverLate(*message), visit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it makes a difference that a node has not heard of a leader for a while: only to who asks for
+    /// a vote, and only to a node that knows a leader.
+    pub fn may_be_late(&self, local: u32, message: u32) -> bool {
+        let is_vote_request = matches!(self.messages.get(message).body, Body::RequestVote(_));
+        is_vote_request && self.core(local).raft.leader().is_some()
+    }
+
+    /// What can happen to a node without a message.
+    fn own_events(&self, state: &[u32], node: usize, visit: &mut impl FnMut(What)) {
+        let raft = &self.core(state[node]).raft;
+        let Spent { proposals, reads, crashes, heartbeats } = self.history(state).spent;
+        let leads = raft.role() == RoleName::Leader;
+        let takes_requests = leads || (self.bounds.followers_take_requests && raft.leader().is_some());
+        if self.bounds.candidates.contains(&raft.id().0) {
+            visit(What::Campaign);
+        }
+        if leads && heartbeats < self.bounds.heartbeats {
+            visit(What::Heartbeat);
+        }
+        if crashes < self.bounds.crashes {
+            visit(What::Crash);
+        }
+        if takes_requests && reads < self.bounds.reads {
+            visit(What::Read(u32::from(reads) + 1));
+        }
+        if takes_requests && proposals < self.bounds.proposals {
+            visit(What::Propose(u32::from(proposals) + 1));
+        }
+    }
+
+    /// The same for one thing that happens to one node, whatever the bounds say of it.
+    pub fn endings(
+        &self,
+        state: &[u32],
+        node: usize,
+        what: What,
+        visit: &mut impl FnMut(Action, Result<(&[u32], Seen), Fault>),
+    ) {
+        self.all_endings(state, &mut state.to_vec(), node, what, visit);
+    }
+
+    fn all_endings(
+        &self,
+        state: &[u32],
+        next: &mut State,
+        node: usize,
+        what: What,
+        visit: &mut impl FnMut(Action, Result<(&[u32], Seen), Fault>),
+    ) {
+        let number = self.step(state[node], what);
+        if number == NOTHING {
+            return;
+        }
+        let outcomes = match &self.steps[number as usize] {
+            Ok(outcomes) => outcomes,
+            Err(fault) => return visit(Action { node, what, ending: 0 }, Err(fault.clone())),
+        };
+        let spent = self.history(state).spent;
+        for outcome in outcomes {
+            if outcome.is_torn && spent.crashes >= self.bounds.crashes {
+                continue;
+            }
+            let action = Action { node, what, ending: outcome.ending };
+            next.copy_from_slice(state);
+            next[node] = outcome.local;
+            match self.judge(state, next, action, outcome) {
+                Ok((history, mut seen)) => {
+                    next[self.nodes()] = history;
+                    self.saturate(next, &mut seen);
+                    visit(action, Ok((next, seen)));
+                }
+                Err(fault) => visit(action, Err(fault)),
+            }
+        }
+    }
+
+    /// Lets arrive whatever does nothing at its receiver but that it is answered, until there is no more.
+    ///
+    /// Nothing is lost by that. The network forgets nothing and forces nothing, so with one more message in
+    /// it the same nodes with the same past can do all that they could do without; and whatever was true of
+    /// them stays true.
+    fn saturate(&self, state: &mut State, seen: &mut Seen) {
+        let mut is_stable = false;
+        while !is_stable {
+            is_stable = true;
+            for node in (0..self.nodes()).filter(|node| self.bounds.is_awake(*node)) {
+                let Local { core, sent, .. } = self.locals.get(state[node]);
+                let mut more: Option<Vec<Vec<u32>>> = None;
+                for sender in &state[..self.nodes()] {
+                    for message in &self.locals.get(*sender).sent[node] {
+                        let step = self.core_step(*core, What::Deliver(*message));
+                        if step == NOTHING {
+                            continue;
+                        }
+                        let Ok(CoreStep { only_sends: Some((answers, news)), .. }) =
+                            &self.core_steps[step as usize]
+                        else {
+                            continue;
+                        };
+                        seen.join(*news);
+                        for answer in answers {
+                            let to = node_of(self.messages.get(*answer).to);
+                            let known = more.as_ref().unwrap_or(sent);
+                            if let Err(place) = known[to].binary_search(answer) {
+                                more.get_or_insert_with(|| sent.clone())[to].insert(place, *answer);
+                            }
+                        }
+                    }
+                }
+                if let Some(sent) = more {
+                    state[node] = self.local(*core, sent);
+                    is_stable = false;
+                }
+            }
+        }
+    }
+
+    /// Holds what came of an action against all nodes and the past. Gives the past that comes of it.
+    fn judge(
+        &self,
+        state: &[u32],
+        next: &[u32],
+        action: Action,
+        outcome: &Outcome,
+    ) -> Result<(u32, Seen), Fault> {
+        let Action { node, what, .. } = action;
+        let (marks, mut seen) = (outcome.marks, outcome.seen);
+        let nothing = Marks { begins_to_lead: false, commits: false, log_changes: false };
+        let spends = match what {
+            What::Deliver(_) | What::DeliverLate(_) | What::Campaign => outcome.is_torn,
+            What::Crash | What::Read(_) | What::Propose(_) | What::Heartbeat => true,
+        };
+        let before = state[self.nodes()];
+        if marks == nothing && !spends && outcome.reads.is_empty() {
+            return Ok((before, seen));
+        }
+        let cores: Vec<&Core> = next[..self.nodes()].iter().map(|local| self.core(*local)).collect();
+        let raft = &cores[node].raft;
+        if marks.log_changes {
+            logs_match(&cores, node)?;
+        }
+        if marks == (Marks { log_changes: marks.log_changes, ..nothing })
+            && !spends
+            && outcome.reads.is_empty()
+        {
+            return Ok((before, seen));
+        }
+        let mut history = self.histories.get(before).clone();
+        let restarts = outcome.is_torn || what == What::Crash;
+        history.spent.crashes += u8::from(restarts);
+        match what {
+            What::Heartbeat => history.spent.heartbeats += 1,
+            What::Propose(_) => history.spent.proposals += 1,
+            What::Read(number) => {
+                history.spent.reads += 1;
+                history.read_begins(raft.id(), u64::from(number));
+            }
+            What::Campaign | What::Crash | What::Deliver(_) | What::DeliverLate(_) => {}
+        }
+        if restarts {
+            history.restarted(raft.id());
+        }
+        if marks.begins_to_lead {
+            seen.join(history.leads(&cores, raft)?);
+        }
+        if marks.commits {
+            seen.join(history.commits(&cores, raft)?);
+        }
+        if marks.begins_to_lead || marks.commits {
+            history.leaders_are_complete(&cores)?;
+        }
+        seen.join(history.reads_are_ready(raft, &outcome.reads)?);
+        Ok((self.histories.number(history), seen))
+    }
+
+    /// The number of what happens to a node: looked up, or worked out now.
+    fn step(&self, local: u32, what: What) -> u32 {
+        self.steps_known.get((local, what.code()), || {
+            let Local { core, sent, .. } = self.locals.get(local);
+            let core_step = self.core_step(*core, what);
+            if core_step == NOTHING {
+                return NOTHING;
+            }
+            let step = match &self.core_steps[core_step as usize] {
+                Ok(CoreStep { outcomes, .. }) => {
+                    let numbered = outcomes.iter().enumerate();
+                    Ok(numbered
+                        .filter_map(|(ending, core)| self.outcome(local, sent, ending, core))
+                        .collect())
+                }
+                Err(fault) => Err(fault.clone()),
+            };
+            if step.as_ref().is_ok_and(Vec::is_empty) {
+                return NOTHING;
+            }
+            u32::try_from(self.steps.push(step)).expect("fewer than 2^32 steps fit into memory")
+        })
+    }
+
+    /// The outcome for a node that has sent `sent` before, if anything comes of it.
+    fn outcome(
+        &self,
+        local: u32,
+        sent: &[Vec<u32>],
+        ending: usize,
+        outcome: &CoreOutcome,
+    ) -> Option<Outcome> {
+        let mut sent = sent.to_vec();
+        for number in &outcome.sent {
+            let messages = &mut sent[node_of(self.messages.get(*number).to)];
+            if let Err(place) = messages.binary_search(number) {
+                messages.insert(place, *number);
+            }
+        }
+        let next = self.local(outcome.core, sent);
+        let CoreOutcome { is_torn, marks, ref reads, seen, .. } = *outcome;
+        (next != local).then(|| Outcome { local: next, ending, is_torn, marks, reads: reads.clone(), seen })
+    }
+
+    fn core_step(&self, core: u32, what: What) -> u32 {
+        self.core_steps_known.get((core, what.code()), || {
+            let step = match self.take(core, what) {
+                Ok(endings) => {
+                    if endings.iter().any(|ending| self.is_outside(ending)) {
+                        return NOTHING;
+                    }
+                    let event = self.event(what);
+                    let outcome = |ending| self.core_outcome(self.cores.get(core), &event, ending);
+                    let outcomes: Vec<CoreOutcome> = endings.into_iter().map(outcome).collect();
+                    let only_sends = match outcomes.as_slice() {
+                        [only] if only.core == core && only.reads.is_empty() && !only.sent.is_empty() => {
+                            Some((only.sent.clone(), only.seen))
+                        }
+                        [] | [_, ..] => None,
+                    };
+                    Ok(CoreStep { outcomes, only_sends })
+                }
+                Err(fault) => Err(fault),
+            };
+            u32::try_from(self.core_steps.push(step)).expect("fewer than 2^32 steps fit into memory")
+        })
+    }
+
+    /// Lets it happen to the real core.
+    pub fn take(&self, core: u32, what: What) -> Result<Vec<Ending>, Fault> {
+        self.cores.get(core).take(&self.event(what), &self.rules)
+    }
+
+    /// The same, of a node.
+    pub fn take_local(&self, local: u32, what: What) -> Result<Vec<Ending>, Fault> {
+        self.take(self.locals.get(local).core, what)
+    }
+
+    fn event(&self, what: What) -> Event<'_> {
+        match what {
+            What::Heartbeat => Event::Heartbeat,
+            What::Campaign => Event::Campaign,
+            What::Crash => Event::Crash,
+            What::Read(number) => Event::Read(u64::from(number)),
+            What::Propose(number) => Event::Propose(u64::from(number)),
+            What::Deliver(number) => Event::Deliver(self.messages.get(number)),
+            What::DeliverLate(number) => Event::DeliverLate(self.messages.get(number)),
+        }
+    }
+
+    fn is_outside(&self, ending: &Ending) -> bool {
+        let max_index = i64::try_from(self.bounds.max_log).unwrap_or(i64::MAX) - 1;
+        let raft = &ending.core.raft;
+        // A pre-vote for a term that may not come is in vain.
+        let campaigns = raft.role() == RoleName::PreCandidate;
+        let newest = if campaigns { raft.term().next() } else { raft.term() };
+        // Each repeated request of a follower begins another round of confirmation: one repetition will do.
+        let rounds = u64::from(self.bounds.reads) + 1;
+        raft.read_rounds() > rounds
+            || raft.appends_sent() > self.bounds.max_appends
+            || newest > Term(self.bounds.max_term)
+            || ending.last_index() > Index(max_index)
+    }
+
+    fn core_outcome(&self, before: &Core, event: &Event, ending: Ending) -> CoreOutcome {
+        let seen = ending.seen(event);
+        let Ending { core, is_torn, sent, reads, .. } = ending;
+        let leads = |raft: &RaftState| (raft.role() == RoleName::Leader).then_some(raft.term());
+        let marks = Marks {
+            begins_to_lead: leads(&core.raft).is_some() && leads(&core.raft) != leads(&before.raft),
+            commits: core.raft.commit_index() > before.raft.commit_index(),
+            log_changes: core.raft.log() != before.raft.log() || core.disk.log != before.disk.log,
+        };
+        let sent = sent.into_iter().map(|message| self.messages.number(message)).collect();
+        CoreOutcome { core: self.cores.number(core), is_torn, sent, marks, reads, seen }
+    }
+
+    /// What a node of a state has sent, to each node.
+    pub fn sent(&self, local: u32) -> &[Vec<u32>] {
+        &self.locals.get(local).sent
+    }
+
+    /// A node's core's number.
+    pub fn core_number(&self, local: u32) -> u32 {
+        self.locals.get(local).core
+    }
+}
+
+impl What {
+    /// Numbers below 1000 are for what is no message.
+    fn code(self) -> u32 {
+        match self {
+            What::Heartbeat => 0,
+            What::Campaign => 1,
+            What::Crash => 2,
+            What::Read(number) => 100 + number,
+            What::Propose(number) => 500 + number,
+            What::Deliver(number) => 1000 + 2 * number,
+            What::DeliverLate(number) => 1001 + 2 * number,
+        }
+    }
+}
+
+/// The id of the node at this place of a state.
+pub(super) fn node_id(node: usize) -> NodeId {
+    NodeId(u16::try_from(node + 1).expect("a search has few nodes"))
+}
+
+/// The place of this node in a state.
+pub(super) fn node_of(id: NodeId) -> usize {
+    usize::from(id.0) - 1
+}

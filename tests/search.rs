@@ -1,0 +1,81 @@
+//! The exhaustive search's share of the tests: everything that a few nodes can do within bounds, visited to
+//! the last state. Each search must have been exhausted, must not have become trivial, and must have come
+//! across what it is for.
+
+use raftkv::search::{CONFIGURATIONS, Limits, run};
+
+const LIMITS: Limits = Limits { max_states: 2_000_000, threads: 2 };
+
+#[track_caller]
+fn holds(name: &str, least_states: u64, must_have_seen: &[&str]) {
+    let report = run(name, &LIMITS).unwrap_or_else(|| panic!("there is no search {name}"));
+    println!("{report}");
+    assert!(report.violation.is_none(), "{report}");
+    assert!(report.exhausted, "{report}");
+    assert!(report.states >= least_states, "{} states, expected {least_states} or more", report.states);
+    for thing in must_have_seen {
+        assert!(report.seen.has(thing), "{name} never came across: {thing}");
+    }
+}
+
+#[test]
+fn from_nothing_all_elections_of_two_terms_with_a_crash() {
+    let seen = ["vote refused: already voted", "crash", "crash during a save", "two leaders at once"];
+    holds("elections", 100_000, &seen);
+    holds("pre_votes", 5_000, &["vote granted", "crash"]);
+}
+
+#[test]
+fn from_nothing_all_writes_of_two_terms_and_all_saves_of_one() {
+    holds("writes", 50_000, &["suffix truncated", "write committed", "entry of an older term committed"]);
+    holds("saves", 20_000, &["crash during a save", "write committed after a crash"]);
+}
+
+#[test]
+fn from_nothing_what_followers_pass_on() {
+    holds("forwards", 5_000, &["write committed"]);
+    holds("reads", 5_000, &["read released by the leader", "read released by a follower"]);
+}
+
+#[test]
+fn from_figure_8_on_five_nodes() {
+    holds("figure_8", 50_000, &["suffix truncated", "entry of an older term committed"]);
+}
+
+#[test]
+fn from_where_logs_differ() {
+    holds("lagging_candidate", 10_000, &["vote refused: log is behind", "three terms had leaders"]);
+    holds("stale_tail", 10_000, &["suffix truncated", "append rejected", "leader went back"]);
+    holds("repeated_appends", 100, &["append rejected", "write committed"]);
+    holds("stale_refusals", 200, &["suffix truncated", "leader went back"]);
+}
+
+#[test]
+fn from_where_a_read_could_be_stale() {
+    holds("new_leader_reads", 5_000, &["read released by the leader"]);
+    holds("old_leader_reads", 1_000, &["read released by the leader"]);
+}
+
+#[test]
+fn names_are_unique_and_an_unknown_one_is_none() {
+    let mut names: Vec<&str> = CONFIGURATIONS.iter().map(|configuration| configuration.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), CONFIGURATIONS.len());
+    assert!(run("figure_9", &LIMITS).is_none());
+}
+
+#[test]
+fn a_limit_ends_a_search_and_says_so() {
+    let report = run("writes", &Limits { max_states: 1_000, threads: 2 }).expect("it is there");
+    assert!(!report.exhausted && report.violation.is_none(), "{report}");
+}
+
+#[test]
+fn what_there_is_does_not_depend_on_the_threads() {
+    let count = |threads| {
+        let report = run("saves", &Limits { threads, ..LIMITS }).expect("it is there");
+        (report.states, report.transitions, report.depth)
+    };
+    assert_eq!(count(1), count(3));
+}
