@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 
 fn list(nodes: u16) {
     for fault in Fault::all() {
-        let can = fault.hindrance(nodes).map_or("yes".to_owned(), |why| format!("no, {why}"));
+        let can = fault.hindrance(nodes.into()).map_or("yes".to_owned(), |why| format!("no, {why}"));
         let needs = if fault.needs().is_empty() { "nothing" } else { fault.needs() };
         println!("{fault}\n    {}\n    needs {needs}; here: {can}", fault.what());
     }

@@ -102,12 +102,12 @@ impl Fault {
 
     /// Why it can not be had on this machine with so many nodes; none when it can, as far as one can tell
     /// before.
-    pub fn hindrance(self, nodes: u16) -> Option<String> {
+    pub fn hindrance(self, nodes: usize) -> Option<String> {
         let without = |names: &[&str]| {
             let missing = names.iter().find(|name| !tools::is_there(name));
             missing.map(|name| format!("{name} is not installed"))
         };
-        let too_few = |least: u16| (nodes < least).then(|| format!("there are fewer than {least} nodes"));
+        let too_few = |least: usize| (nodes < least).then(|| format!("there are fewer than {least} nodes"));
         match self {
             Fault::PowerLoss | Fault::PowerLossOfOne if !tools::is_root() => Some("not root".to_owned()),
             Fault::PowerLoss | Fault::PowerLossOfOne => without(&["mkfs.ext4", "mount", "umount", "python3"]),

@@ -206,25 +206,29 @@ impl Machines {
         self.take_end(run, id, "asked to stop", |status| status.code() == Some(0)).map(|_| ())
     }
 
-    /// Waits for a node to find out that it must not go on: it ends with status 1, and its last line says
-    /// that and why in one of these words.
+    /// Waits for a node to find out that it must not go on: it ends with status 1, and its log says that
+    /// it stops and why, in one of these words. Other threads may have a last word after that line.
     pub fn take_fault(&mut self, run: &Run<'_>, id: u16, words: &[&str]) -> Done {
         if !self.take_end(run, id, "at a disk that failed", |status| status.code() == Some(1))? {
             return Ok(());
         }
-        let last = self.last_log(id);
-        let names_it = words.iter().any(|word| last.contains(word));
-        if !last.contains("stops: ") || !names_it {
-            run.finding(format_args!("n{id} ended without saying why; its last line: {last}"));
+        let log = self.log(id);
+        let stops = log.lines().rfind(|line| line.contains("stops: "));
+        if !stops.is_some_and(|line| words.iter().any(|word| line.contains(word))) {
+            let said = stops.unwrap_or("nothing");
+            run.finding(format_args!("n{id} ended without saying why; of its end it said: {said}"));
         }
         Ok(())
     }
 
-    fn last_log(&self, id: u16) -> String {
+    fn log(&self, id: u16) -> String {
         let starts = self.list.get(&id).map_or(0, |machine| machine.starts);
         let path = self.folder.join(format!("n{id}-start-{starts:03}.log"));
-        let text = fs::read(path).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().last().unwrap_or("nothing").to_owned()
+        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    fn last_log(&self, id: u16) -> String {
+        self.log(id).lines().last().unwrap_or("nothing").to_owned()
     }
 
     /// Waits for the end of a node, and says whether it was the right one; any other is a finding.
@@ -287,12 +291,12 @@ impl Machines {
         Ok(())
     }
 
-    /// The size of the largest file in the folder of a node.
-    pub fn largest_file_bytes(&self, id: u16) -> u64 {
-        let Some(machine) = self.list.get(&id) else { return 0 };
-        let files = fs::read_dir(&machine.data).into_iter().flatten().flatten();
-        let sizes = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len());
-        sizes.max().unwrap_or(0)
+    /// The size of the part of a node's log that it writes to: each start may begin a new one.
+    pub fn newest_segment_bytes(&self, id: u16) -> u64 {
+        let Some(folder) = self.data(id) else { return 0 };
+        let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+        let newest = files.filter(|path| path.extension().is_some_and(|ending| ending == "jsonl")).max();
+        newest.and_then(|path| fs::metadata(path).ok()).map_or(0, |metadata| metadata.len())
     }
 
     /// What stands in the logs of all starts of all nodes and should not.

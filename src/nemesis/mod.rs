@@ -139,7 +139,7 @@ fn choose(options: &Options) -> Result<Choice, HarnessFailure> {
     }
     let mut choice = Choice { faults: BTreeSet::new(), left_out: Vec::new() };
     for fault in options.faults.union(&options.optional_faults).copied() {
-        match fault.hindrance(options.nodes) {
+        match fault.hindrance(options.nodes.into()) {
             None => {
                 choice.faults.insert(fault);
             }

@@ -159,10 +159,32 @@ impl Breaking<'_, '_> {
     fn lose_power(&mut self, ids: Vec<u16>) -> Done {
         let who = if ids.len() == 1 { self.names(&ids) } else { "all".to_owned() };
         let down = self.ms(0, 1_500);
-        self.run.say(format_args!("power       {who} without power for {} ms", down.as_millis()));
+        let slow = self.slow_some(&ids)?;
+        let how = if slow.is_empty() { "" } else { ", after a second of slow syncs" };
+        self.run.say(format_args!("power       {who} without power for {} ms{how}", down.as_millis()));
+        if !slow.is_empty() {
+            self.machines.rest(self.run, Duration::from_secs(1))?;
+        }
         self.machines.lose_power(self.run, &ids)?;
+        drop(slow);
         self.machines.rest(self.run, down)?;
         self.machines.start(self.run, &ids)
+    }
+
+    /// Half of the time, if it can be done: the syncs of all these nodes but one take so long that whoever
+    /// answers before its sync is caught by what comes next.
+    fn slow_some(&mut self, ids: &[u16]) -> Result<Vec<Strace>, HarnessFailure> {
+        if self.chance.bool() || Fault::SlowDisk.hindrance(ids.len()).is_some() {
+            return Ok(Vec::new());
+        }
+        let spared = self.run.leader().filter(|_| ids.len() > 1);
+        let mut slow = Vec::new();
+        for id in ids.iter().filter(|id| Some(**id) != spared) {
+            let pid = self.machines.process(*id)?.pid();
+            let each = self.ms(100, 400);
+            slow.push(Strace::attach(pid, &format!("fdatasync:delay_enter={}", each.as_micros()))?);
+        }
+        Ok(slow)
     }
 
     /// Its files may grow a little more and then no further, as on a disk that is full.
@@ -174,7 +196,7 @@ impl Breaking<'_, '_> {
         let process = self.machines.process(victim)?;
         let (pid, log_bytes) = (process.pid().to_string(), process.log_bytes());
         let limit_bytes =
-            (self.machines.largest_file_bytes(victim) + room_bytes).max(log_bytes + LOG_ROOM_BYTES);
+            (self.machines.newest_segment_bytes(victim) + room_bytes).max(log_bytes + LOG_ROOM_BYTES);
         self.run.say(format_args!("full-disk   {} gets no more room", self.run.name(victim)));
         tools::run("prlimit", &["--pid", &pid, &format!("--fsize={limit_bytes}")])?;
         self.machines.take_fault(self.run, victim, &["File too large", "No space left"])?;

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// election timeouts, six seconds here; the rest is for a machine that has other things to do, too.
 pub(super) const SERVE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Values may be long, and stand in findings.
+const MAX_FINDING_CHARS: usize = 2_000;
+
 /// Where the lines of the timeline go.
 pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
@@ -121,8 +124,13 @@ impl<'a> Run<'a> {
 
     /// Notes that something does not hold. The run ends with it, as soon as everything is put in order.
     pub fn finding(&self, what: impl Display) {
+        let mut what = what.to_string();
+        if let Some((end, _)) = what.char_indices().nth(MAX_FINDING_CHARS) {
+            what.truncate(end);
+            what.push_str(" … (the history has all of it)");
+        }
         self.say(format_args!("FINDING  {what}"));
-        lock(&self.findings).push(what.to_string());
+        lock(&self.findings).push(what);
     }
 
     pub fn findings(&self) -> Vec<String> {

@@ -2,13 +2,19 @@
 //! names, wait for no input, and what they say on standard error is told when they fail.
 
 use super::HarnessFailure;
+use super::process::LOOK;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long strace may take to attach or to let go.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The ioctl that makes a file system forget what it has not written, `FS_IOC_GOINGDOWN` with the flag that
 /// leaves the journal unwritten too, for each folder given. Afterwards all calls to it fail.
@@ -61,8 +67,6 @@ pub(super) fn power_off<S: AsRef<OsStr>>(folders: &[S]) -> Result<(), HarnessFai
 /// strace, attached to a process and bending one of its system calls until this is dropped.
 pub(super) struct Strace {
     child: Child,
-    /// Kept open: strace would end if it could not say what it sees.
-    _says: BufReader<ChildStderr>,
 }
 
 impl Strace {
@@ -71,6 +75,9 @@ impl Strace {
     pub fn attach(pid: u32, inject: &str) -> Result<Strace, HarnessFailure> {
         let failure = |why: String| HarnessFailure(format!("cannot attach strace: {why}"));
         let call = inject.split(':').next().unwrap_or(inject);
+        // Not into a pipe: strace has a word for each new thread, and stops, with all that it looks at, when
+        // nobody reads them.
+        let says = tempfile::tempfile().map_err(|error| failure(error.to_string()))?;
         let mut child = Command::new("strace")
             .args([
                 "-f",
@@ -84,16 +91,25 @@ impl Strace {
             .args(["-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(says.try_clone().map_err(|error| failure(error.to_string()))?)
             .process_group(0)
             .spawn()
             .map_err(|error| failure(error.to_string()))?;
-        let says = child.stderr.take().ok_or_else(|| failure("no pipe".to_owned()))?;
-        let mut says = BufReader::new(says);
-        let mut line = String::new();
-        says.read_line(&mut line).map_err(|error| failure(error.to_string()))?;
-        let strace = Strace { child, _says: says };
-        if line.contains("attached") { Ok(strace) } else { Err(failure(line.trim().to_owned())) }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut said = [0; 256];
+            let count = says.read_at(&mut said, 0).map_err(|error| failure(error.to_string()))?;
+            let said = String::from_utf8_lossy(said.get(..count).unwrap_or_default()).into_owned();
+            if said.contains("attached") {
+                return Ok(Strace { child });
+            }
+            let ended = child.try_wait().map_err(|error| failure(error.to_string()))?;
+            if ended.is_some() || Instant::now() > deadline {
+                drop(Strace { child });
+                return Err(failure(said.trim().to_owned()));
+            }
+            thread::sleep(LOOK);
+        }
     }
 }
 
@@ -104,6 +120,15 @@ impl Drop for Strace {
             // It has ended already when the process it looked at has.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        let _ = self.child.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                // Whom it looked at goes on without it.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(LOOK);
+        }
     }
 }

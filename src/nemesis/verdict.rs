@@ -4,7 +4,7 @@
 use super::machines::Machines;
 use super::run::Run;
 use super::status::Watcher;
-use crate::checker::{self, History};
+use crate::checker::{self, History, Verdict};
 use crate::storage::{FileDisk, Opening, SEGMENT_LIMIT_BYTES, Storage};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId};
 use std::collections::BTreeMap;
@@ -42,8 +42,28 @@ pub(super) fn judge(
         }
         Err(violation) => run.finding(violation),
     }
-    counts.search = "not built yet".to_owned();
+    counts.search = search(run, history);
     counts
+}
+
+/// The second checker, which does not look at indexes. Says what it came to.
+fn search(run: &Run<'_>, history: &History) -> String {
+    match checker::check_by_search(history, checker::DEFAULT_BUDGET_STEPS) {
+        Ok(Verdict::Linearizable { steps }) => format!("an order for every key, in {steps} steps"),
+        Ok(Verdict::Violation(violation)) => {
+            run.finding(&violation);
+            format!("no order for key {}", violation.key)
+        }
+        Ok(Verdict::Inconclusive { key, steps }) => {
+            // That nothing was found in time is no proof that there is nothing.
+            run.finding(format_args!("P9: inconclusive: the search ran out of steps at key {key}"));
+            format!("inconclusive after {steps} steps")
+        }
+        Err(violation) => {
+            run.finding(violation);
+            "not a history".to_owned()
+        }
+    }
 }
 
 /// What a start would read. It finds everything sound, or does not start.
