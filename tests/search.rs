@@ -45,6 +45,7 @@ fn from_figure_8_on_five_nodes() {
 #[test]
 fn from_where_logs_differ() {
     holds("lagging_candidate", 10_000, &["vote refused: log is behind", "three terms had leaders"]);
+    holds("longer_but_older", 500, &["vote refused: log is behind"]);
     holds("stale_tail", 10_000, &["suffix truncated", "append rejected", "leader went back"]);
     holds("repeated_appends", 100, &["append rejected", "write committed"]);
     holds("stale_refusals", 200, &["suffix truncated", "leader went back"]);
@@ -54,6 +55,11 @@ fn from_where_logs_differ() {
 fn from_where_a_read_could_be_stale() {
     holds("new_leader_reads", 5_000, &["read released by the leader"]);
     holds("old_leader_reads", 1_000, &["read released by the leader"]);
+}
+
+#[test]
+fn from_cohorts_that_cannot_win_alone_there_is_always_a_way_to_a_leader() {
+    holds("cohorts", 2_000, &["leader elected"]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ const NONE: Bounds = Bounds {
     nodes: 3,
     awake: 3,
     candidates: &[1, 2, 3],
+    campaigns: None,
+    must_recover: false,
     max_term: 1,
     max_log: 1,
     proposals: 0,
@@ -82,15 +84,21 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         bounds: Bounds {
             nodes: 5,
             awake: 4,
-            candidates: &[4],
+            candidates: &[3],
             max_term: 4,
             max_log: 2,
-            max_appends: 3,
+            max_appends: 2,
             max_append_entries: 1,
             crashes: 2,
             ..NONE
         },
         prefix: figure_8,
+    },
+    Configuration {
+        name: "longer_but_older",
+        about: "an entry is committed, and who lacks it has a longer log of an older term (row 5)",
+        bounds: Bounds { max_term: 3, max_log: 3, proposals: 1, ..NONE },
+        prefix: longer_but_older,
     },
     Configuration {
         name: "stale_tail",
@@ -138,6 +146,59 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         bounds: Bounds { max_term: 2, max_log: 2, reads: 2, ..NONE },
         prefix: old_leader_reads,
     },
+    Configuration {
+        name: "elections_refused",
+        about: "by hand: `elections` with refusals",
+        bounds: Bounds { max_term: 2, max_log: 2, crashes: 1, refusals: true, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "three_terms",
+        about: "by hand: three terms, logs of three",
+        bounds: Bounds { max_term: 3, max_log: 3, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "writes_and_crash",
+        about: "by hand: two terms, a write, a crash",
+        bounds: Bounds { max_term: 2, max_log: 2, proposals: 1, crashes: 1, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "two_writes",
+        about: "by hand: two terms, two writes, logs of three",
+        bounds: Bounds { max_term: 2, max_log: 3, proposals: 2, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "three_terms_two_writes",
+        about: "by hand: three terms, two writes, logs of three",
+        bounds: Bounds { max_term: 3, max_log: 3, proposals: 2, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "one_term",
+        about: "by hand: one term, two writes, two crashes, logs of three",
+        bounds: Bounds { max_term: 1, max_log: 3, proposals: 2, crashes: 2, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "cohorts",
+        about: "long logs in an older term, a newer term with short logs: always a way to a leader (row 9)",
+        bounds: Bounds {
+            nodes: 4,
+            awake: 4,
+            candidates: &[1, 2, 3, 4],
+            campaigns: Some(4),
+            must_recover: true,
+            max_term: 9,
+            max_log: 9,
+            pre_votes: true,
+            refusals: true,
+            ..NONE
+        },
+        prefix: cohorts,
+    },
 ];
 
 fn from_nothing(_: &mut Script) {}
@@ -150,22 +211,36 @@ fn lagging_candidate(script: &mut Script) {
     script.forget_messages();
 }
 
-/// Figure 8 with n4 as the paper's S5 and n5 as its S4: n1 left 0@1 at n2 in term 1, n4 led term 2 and keeps
-/// 0@2 alone, n1 leads term 3 and is about to bring 0@1 to n3.
+/// Figure 8 with n1 as the paper's S1, n5 as S2, n2 as S3, n4 as S4 and n3 as S5: n1 left 0@1 at n5 in
+/// term 1, n3 led term 2 and keeps 0@2 alone, n1 leads term 3, knows that n5 has 0@1, and is about to bring
+/// it to n2.
 fn figure_8(script: &mut Script) {
     script.elect(1, &[1, 2, 3, 4, 5]);
-    script.exchange(&[1, 2]);
+    script.exchange(&[1, 5]);
     script.crash(1);
     script.lose_all();
-    script.elect(4, &[3, 4, 5]);
-    script.expect_last(4, 2, 0);
-    script.crash(4);
+    script.elect(3, &[2, 3, 4]);
+    script.expect_last(3, 2, 0);
+    script.crash(3);
     script.campaign(1);
     script.forget_messages();
-    script.elect(1, &[1, 2, 3]);
+    script.elect(1, &[1, 2, 5]);
+    script.exchange(&[1, 5]);
     script.expect_last(1, 3, 1);
-    script.expect_last(2, 1, 0);
+    script.expect_last(2, 0, -1);
     script.expect_commit(1, -1);
+}
+
+/// n3 led term 1 and has two entries that nobody else has; n1 led term 2 and has committed one with n2.
+fn longer_but_older(script: &mut Script) {
+    script.elect(3, &[1, 2, 3]);
+    script.write(3);
+    script.expect_last(3, 1, 1);
+    script.lose_all();
+    script.elect(1, &[1, 2]);
+    script.exchange(&[1, 2]);
+    script.expect_commit(1, 0);
+    script.forget_messages();
 }
 
 /// n3 led term 1 and has two entries that nobody else has; n1 leads term 2, with two others.
@@ -220,4 +295,21 @@ fn old_leader_reads(script: &mut Script) {
     script.exchange(&[2, 3]);
     script.expect_commit(2, 1);
     script.expect_commit(1, 0);
+}
+
+/// n1 and n2 have an entry of term 1; n3 and n4 have none, and are in term 2 without a leader. Neither two
+/// are a quorum: the first two must hear of the newer term, since the others cannot win.
+fn cohorts(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.lose_all();
+    script.campaign(3);
+    script.exchange_pre_votes(&[2, 3, 4]);
+    script.exchange(&[3, 4]);
+    script.lose_all();
+    script.heartbeat(1);
+    script.exchange(&[1, 2]);
+    script.expect_last(2, 1, 0);
+    script.expect_term(2, 1);
+    script.expect_term(4, 2);
+    script.forget_messages();
 }

@@ -147,12 +147,27 @@ impl Core {
             output.reads.append(&mut second.reads);
         }
         sent.iter().try_for_each(|message| disk.covers(message))?;
+        self.match_stays(&raft)?;
         // The application applies at once: the core does nothing with `last_applied` but to check it.
         raft.step(Input::Applied { index: raft.commit_index() }, &mut Output::default());
         raft.forget_time();
         let core = Core { raft, disk };
         endings.insert(0, Ending { core, is_torn: false, sent, reads: output.reads, notes });
         Ok(endings)
+    }
+
+    /// P6: what a follower has acknowledged to a leader stays acknowledged for that term.
+    fn match_stays(&self, after: &RaftState) -> Result<(), Fault> {
+        if after.term() != self.raft.term() {
+            return Ok(());
+        }
+        for (before, now) in self.raft.progress().into_iter().zip(after.progress()) {
+            if now.match_index < before.match_index {
+                let what = format!("{after}: {} had match={}", now.id, before.match_index);
+                return Err(Fault::new("P6", what));
+            }
+        }
+        Ok(())
     }
 
     /// The crashes during the save that nothing else stands for: something has left already, or part of the

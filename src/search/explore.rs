@@ -10,7 +10,7 @@
 //!          index: hash -> place
 //! ```
 
-use super::model::{Action, Model, State};
+use super::model::{Model, State};
 use super::seen::Seen;
 use super::table::{lock, shard_of};
 use super::{Fault, Limits, Progress};
@@ -42,8 +42,8 @@ pub(super) struct Explored {
     pub depth: usize,
     pub exhausted: bool,
     pub seen: Seen,
-    /// The states that lead to a violation, and the last action with what it broke.
-    pub found: Option<(Vec<State>, Action, Fault)>,
+    /// The states that lead to a violation, and what breaks in the last or with the next step from there.
+    pub found: Option<(Vec<State>, Fault)>,
 }
 
 /// A search under way.
@@ -55,7 +55,7 @@ pub(super) struct Explorer<'a> {
     transitions: AtomicU64,
     seen: AtomicU32,
     stop: AtomicBool,
-    found: Mutex<Option<(u32, Action, Fault)>>,
+    found: Mutex<Option<(u32, Fault)>>,
     began: Instant,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Explorer<'a> {
             depth,
             exhausted,
             seen: Seen::from_bits(self.seen.load(Ordering::Relaxed)),
-            found: found.map(|(last, action, fault)| (self.way_to(last), action, fault)),
+            found: found.map(|(last, fault)| (self.way_to(last), fault)),
         }
     }
 
@@ -138,24 +138,29 @@ impl<'a> Explorer<'a> {
         let (mut canonical, mut transitions, mut seen) = (State::new(), 0, Seen::default());
         for (record, place) in records.chunks_exact(width).zip(from..) {
             let number = number(shard, place);
-            self.model.successors(&record[..width - 1], &mut |action, next| match next {
+            self.model.successors(&record[..width - 1], &mut |_, next| match next {
                 Ok((next, news)) => {
                     transitions += 1;
                     seen.join(news);
                     self.model.canonical(next, &mut canonical);
                     self.insert(&canonical, number);
                 }
-                Err(fault) => {
-                    lock(&self.found).get_or_insert((number, action, fault));
-                    self.stop.store(true, Ordering::Relaxed);
-                }
+                Err(fault) => self.breaks(number, fault),
             });
+            if self.model.bounds.must_recover && !self.model.recovers(&record[..width - 1]) {
+                self.breaks(number, Fault::new("P11", "from here no leader ever comes"));
+            }
         }
         self.transitions.fetch_add(transitions, Ordering::Relaxed);
         self.seen.fetch_or(seen.bits(), Ordering::Relaxed);
         if self.states.load(Ordering::Relaxed) >= self.limits.max_states {
             self.stop.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn breaks(&self, state: u32, fault: Fault) {
+        lock(&self.found).get_or_insert((state, fault));
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Numbers in a record: the state's, and where it came from.

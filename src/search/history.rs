@@ -28,6 +28,8 @@ pub(super) struct Spent {
     pub reads: u8,
     pub crashes: u8,
     pub heartbeats: u8,
+    /// Only where they are bounded.
+    pub campaigns: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -24,6 +24,7 @@ mod core;
 mod explore;
 mod history;
 mod model;
+mod recovery;
 mod report;
 mod script;
 mod seen;
@@ -50,6 +51,10 @@ pub struct Bounds {
     pub awake: usize,
     /// Who campaigns. For the others, no time passes without news of a leader.
     pub candidates: &'static [u16],
+    /// Election timeouts, if they are bounded otherwise than by terms.
+    pub campaigns: Option<u8>,
+    /// From every state there must be a way to a leader; see `recovery.rs`.
+    pub must_recover: bool,
     /// No campaign for a higher term.
     pub max_term: u64,
     /// No more entries than these in a log: no write, and no leader that would begin with one more.
@@ -188,10 +193,10 @@ pub fn run_configuration(
         Some(_) => nothing,
         None => Explorer::new(&model, limits).run(&first, progress),
     };
-    if let Some((way, _, fault)) = &explored.found {
-        let mut trace = prefix;
-        trace.extend(model.lines(&first, way, Some(fault)));
-        violation = Some(Violation { fault: fault.clone(), trace });
+    if let Some((way, fault)) = &explored.found {
+        let (lines, fault) = model.lines(&first, way, fault);
+        let trace = prefix.into_iter().chain(lines).collect();
+        violation = Some(Violation { fault, trace });
     }
     Report {
         name: configuration.name,

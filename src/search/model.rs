@@ -196,17 +196,30 @@ impl Model {
     /// Whether it makes a difference that a node has not heard of a leader for a while: only to who asks for
     /// a vote, and only to a node that knows a leader.
     pub fn may_be_late(&self, local: u32, message: u32) -> bool {
+        self.core_may_be_late(self.core_number(local), message)
+    }
+
+    /// The same, of a core.
+    pub fn core_may_be_late(&self, core: u32, message: u32) -> bool {
         let is_vote_request = matches!(self.messages.get(message).body, Body::RequestVote(_));
-        is_vote_request && self.core(local).raft.leader().is_some()
+        is_vote_request && self.cores.get(core).raft.leader().is_some()
+    }
+
+    /// What comes of it at a core, if anything within the bounds: the core then, and what it sends.
+    pub fn outcome_of(&self, core: u32, what: What) -> Option<(u32, Vec<u32>)> {
+        let step = self.core_steps.get(self.core_step(core, what) as usize)?;
+        let whole = step.as_ref().ok()?.outcomes.first()?;
+        Some((whole.core, whole.sent.clone()))
     }
 
     /// What can happen to a node without a message.
     fn own_events(&self, state: &[u32], node: usize, visit: &mut impl FnMut(What)) {
         let raft = &self.core(state[node]).raft;
-        let Spent { proposals, reads, crashes, heartbeats } = self.history(state).spent;
+        let Spent { proposals, reads, crashes, heartbeats, campaigns } = self.history(state).spent;
         let leads = raft.role() == RoleName::Leader;
         let takes_requests = leads || (self.bounds.followers_take_requests && raft.leader().is_some());
-        if self.bounds.candidates.contains(&raft.id().0) {
+        let may_campaign = self.bounds.candidates.contains(&raft.id().0);
+        if may_campaign && self.bounds.campaigns.is_none_or(|most| campaigns < most) {
             visit(What::Campaign);
         }
         if leads && heartbeats < self.bounds.heartbeats {
@@ -322,7 +335,8 @@ impl Model {
         let (marks, mut seen) = (outcome.marks, outcome.seen);
         let nothing = Marks { begins_to_lead: false, commits: false, log_changes: false };
         let spends = match what {
-            What::Deliver(_) | What::DeliverLate(_) | What::Campaign => outcome.is_torn,
+            What::Deliver(_) | What::DeliverLate(_) => outcome.is_torn,
+            What::Campaign => outcome.is_torn || self.bounds.campaigns.is_some(),
             What::Crash | What::Read(_) | What::Propose(_) | What::Heartbeat => true,
         };
         let before = state[self.nodes()];
@@ -350,7 +364,8 @@ impl Model {
                 history.spent.reads += 1;
                 history.read_begins(raft.id(), u64::from(number));
             }
-            What::Campaign | What::Crash | What::Deliver(_) | What::DeliverLate(_) => {}
+            What::Campaign => history.spent.campaigns += u8::from(self.bounds.campaigns.is_some()),
+            What::Crash | What::Deliver(_) | What::DeliverLate(_) => {}
         }
         if restarts {
             history.restarted(raft.id());

@@ -93,6 +93,20 @@ impl<'a> Script<'a> {
         self.expect_role(node, RoleName::Leader);
     }
 
+    /// Delivers requests for pre-votes and their answers among these nodes.
+    pub fn exchange_pre_votes(&mut self, nodes: &[u16]) {
+        self.deliver(nodes, |body| match body {
+            Body::RequestVote(request) => request.pre_vote,
+            Body::RequestVoteResponse(response) => response.pre_vote,
+            Body::AppendEntries(_)
+            | Body::AppendEntriesResponse(_)
+            | Body::ForwardProposals(_)
+            | Body::ForwardProposalsResponse(_)
+            | Body::ReadIndexRequest(_)
+            | Body::ReadIndexResponse(_) => false,
+        });
+    }
+
     fn deliver(&mut self, nodes: &[u16], which: fn(&Body) -> bool) {
         while self.deliver_one(nodes, which) {}
     }
@@ -156,6 +170,12 @@ impl<'a> Script<'a> {
     pub fn expect_role(&mut self, node: u16, role: RoleName) {
         let found = self.role(node);
         self.expect(found == Some(role), || format!("n{node} should be {role} by now, and is {found:?}"));
+    }
+
+    /// See [`Script::expect_role`]: the node's term.
+    pub fn expect_term(&mut self, node: u16, term: u64) {
+        let found = self.core(node).map(|core| core.raft.term().0);
+        self.expect(found == Some(term), || format!("n{node} should be in term {term}, and is in {found:?}"));
     }
 
     /// See [`Script::expect_role`]: the node's last entry, as (term, index).

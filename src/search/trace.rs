@@ -10,27 +10,27 @@ use crate::raft::{Body, Message};
 
 impl Model {
     /// The lines of a way that begins at `first` and passes through states that are these, but for names;
-    /// and of what breaks at its end.
-    pub fn lines(&self, first: &[u32], way: &[State], fault: Option<&Fault>) -> Vec<String> {
+    /// and of what breaks at its end. Gives the fault in the names that stand in the lines.
+    pub fn lines(&self, first: &[u32], way: &[State], fault: &Fault) -> (Vec<String>, Fault) {
         let (mut state, mut lines) = (first.to_vec(), Vec::new());
         for wanted in way.iter().skip(1) {
             let Some((action, next)) = self.step_towards(&state, wanted) else {
                 lines.push("(no step leads on from here: two runs of the core differed)".to_owned());
-                return lines;
+                return (lines, fault.clone());
             };
             lines.extend(self.action_lines(&state, action));
             state = next;
         }
-        if let Some(fault) = fault {
-            let mut last = None;
-            self.successors(&state, &mut |action, next| {
-                if next.is_err_and(|other| other.property == fault.property) {
-                    last.get_or_insert(action);
-                }
-            });
-            lines.extend(last.into_iter().flat_map(|action| self.action_lines(&state, action)));
-        }
-        lines
+        let mut last = None;
+        self.successors(&state, &mut |action, next| match next {
+            Err(other) if other.property == fault.property => {
+                last.get_or_insert((action, other));
+            }
+            Ok(_) | Err(_) => {}
+        });
+        let Some((action, fault)) = last else { return (lines, fault.clone()) };
+        lines.extend(self.action_lines(&state, action));
+        (lines, fault)
     }
 
     /// The action that leads to a state that is `wanted` but for names, and that state.
