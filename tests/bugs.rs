@@ -13,9 +13,9 @@
 //!
 //! A bug's description says: its row in `docs/faults.md`; its story; edits, whose `find` must stand in the
 //! file exactly once, and in whose `replace` the word PLANTED stands for "this bug is switched on"; the
-//! golden `scripts` and the other `tests` that must fail; by which of the simulator's `seeds`, and in how many
-//! states of which exhaustive `search`, it must be found, and by which property. Where the product has changed
-//! and a `find` is gone, the bug must follow.
+//! golden `scripts` and the other `tests` that must fail; by which of the simulator's `seeds`, and in how
+//! many states of which exhaustive `search`, it must be found, and by which property. Where the product has
+//! changed and a `find` is gone, the bug must follow.
 //!
 //! `RAFTKV_BUG=name cargo test --test bugs` looks for that one only. With `RAFTKV_ALL_BUGS=1` the simulator
 //! looks also for those that it takes long to find. What was found is printed as a table, and kept in
