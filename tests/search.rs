@@ -28,6 +28,7 @@ fn from_nothing_all_elections_of_two_terms_with_a_crash() {
 #[test]
 fn from_nothing_all_writes_of_two_terms_and_all_saves_of_one() {
     holds("writes", 50_000, &["suffix truncated", "write committed", "entry of an older term committed"]);
+    holds("alone", 50, &["crash during a save", "write committed after a crash"]);
     holds("saves", 20_000, &["crash during a save", "write committed after a crash"]);
 }
 

@@ -43,6 +43,22 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         prefix: from_nothing,
     },
     Configuration {
+        name: "alone",
+        about: "a cluster of one, with writes and crashes: its own word counts only from disk",
+        bounds: Bounds {
+            nodes: 1,
+            awake: 1,
+            candidates: &[1],
+            max_term: 3,
+            max_log: 4,
+            proposals: 2,
+            crashes: 3,
+            pre_votes: true,
+            ..NONE
+        },
+        prefix: from_nothing,
+    },
+    Configuration {
         name: "pre_votes",
         about: "a term and a crash, with pre-votes and refusals (rows 6, 7)",
         bounds: Bounds { crashes: 1, pre_votes: true, refusals: true, ..NONE },
@@ -62,8 +78,8 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "forwards",
-        about: "a term and a write at any node, which passes it on",
-        bounds: Bounds { max_log: 2, proposals: 1, followers_take_requests: true, ..NONE },
+        about: "a term and a write at any node, which passes it on, once",
+        bounds: Bounds { max_log: 3, proposals: 1, followers_take_requests: true, ..NONE },
         prefix: from_nothing,
     },
     Configuration {

@@ -148,6 +148,7 @@ impl Core {
         }
         sent.iter().try_for_each(|message| disk.covers(message))?;
         self.match_stays(&raft)?;
+        requests_are_unique(&raft)?;
         // The application applies at once: the core does nothing with `last_applied` but to check it.
         raft.step(Input::Applied { index: raft.commit_index() }, &mut Output::default());
         raft.forget_time();
@@ -184,6 +185,18 @@ impl Core {
         };
         (first..records).map(ending).collect()
     }
+}
+
+/// P9: a client's write stands once in a log, however it came there.
+fn requests_are_unique(raft: &RaftState) -> Result<(), Fault> {
+    let entries = raft.log().after(raft.log().first_index().previous());
+    let requests: Vec<RequestId> = entries.iter().filter_map(|entry| entry.request).collect();
+    for (at, request) in requests.iter().enumerate() {
+        if requests[..at].contains(request) {
+            return Err(Fault::new("P9", format!("{raft}: {request} stands twice in the log")));
+        }
+    }
+    Ok(())
 }
 
 /// What all nodes of a search have in common.
