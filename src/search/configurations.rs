@@ -99,13 +99,13 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         about: "the paper's figure 8, five nodes, from (c): an old entry comes to a majority (row 12)",
         bounds: Bounds {
             nodes: 5,
-            awake: 4,
+            awake: 3,
             candidates: &[3],
             max_term: 4,
             max_log: 2,
-            max_appends: 2,
+            max_appends: 4,
             max_append_entries: 1,
-            crashes: 2,
+            crashes: 3,
             ..NONE
         },
         prefix: figure_8,
@@ -229,7 +229,7 @@ fn lagging_candidate(script: &mut Script) {
 
 /// Figure 8 with n1 as the paper's S1, n5 as S2, n2 as S3, n4 as S4 and n3 as S5: n1 left 0@1 at n5 in
 /// term 1, n3 led term 2 and keeps 0@2 alone, n1 leads term 3, knows that n5 has 0@1, and is about to bring
-/// it to n2.
+/// it to n2; n3 campaigns for term 4 with the vote of n4, and whoever comes to n2 first makes history.
 fn figure_8(script: &mut Script) {
     script.elect(1, &[1, 2, 3, 4, 5]);
     script.exchange(&[1, 5]);
@@ -242,9 +242,13 @@ fn figure_8(script: &mut Script) {
     script.forget_messages();
     script.elect(1, &[1, 2, 5]);
     script.exchange(&[1, 5]);
+    script.campaign(3);
+    script.campaign(3);
+    script.exchange(&[3, 4]);
     script.expect_last(1, 3, 1);
     script.expect_last(2, 0, -1);
     script.expect_commit(1, -1);
+    script.expect_term(4, 4);
 }
 
 /// n3 led term 1 and has two entries that nobody else has; n1 led term 2 and has committed one with n2.
