@@ -168,8 +168,8 @@ fn a_hundred_thousand_lines_of_a_client_that_reads_late_are_all_answered_in_orde
                 3 => json!({ "id": id, "op": "status" }),
                 _ => json!({ "id": id, "op": "scan", "prefix": "k", "stale": true }),
             };
-            // Spaces, so that the lines are more than the system's buffers on the way: else it may take all of
-            // them itself, and whether the server has stopped to read does not show.
+            // Spaces, so that the lines are more than the system's buffers on the way: else it may take all
+            // of them itself, and whether the server has stopped to read does not show.
             some += &format!("{request}{:400}\n", "");
             if id % 100 == 99 {
                 writing.send_bytes(&some);

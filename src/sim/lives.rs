@@ -259,7 +259,8 @@ impl World {
         let lost = self.machines.values().filter(|machine| machine.lost.is_some()).count();
         let may_lose = usize::from(self.plan.nodes) - self.plan.quorum();
         let is_known = self.machines.keys().all(|other| *other == id || self.met.contains(&(*other, id)));
-        // Once is enough: what came after it has nothing that anybody counts on, and may be about to begin anew.
+        // Once is enough: what came after it has nothing that anybody counts on, and may be about to begin
+        // anew.
         let is_gone_already = self.machines.get(&id).is_some_and(|machine| machine.lost.is_some());
         if lost >= may_lose || !is_known || is_gone_already {
             return;
