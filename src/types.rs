@@ -5,6 +5,10 @@
 //! `Command` is valid JSON text on one line, and an `EntryId` orders by term first, which makes the election
 //! restriction of the paper's section 5.4.1 a plain comparison.
 
+mod configuration;
+
+pub use configuration::{Configuration, Member};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;

@@ -1,38 +1,38 @@
-//! Who votes. A value, so that a change of members can later be an entry of the log, and the one place where
-//! "a majority" is spelled out: votes, pre-votes, commits, reads and the leader's own check all ask here.
+//! What a majority is. A configuration is a value (`src/types/configuration.rs`), and this is the one place
+//! where "a majority" is spelled out: votes, pre-votes, commits, reads and the leader's own check all ask
+//! here, so a joint configuration (paper section 6) changes nothing else.
 
+pub use crate::types::Configuration;
 use crate::types::{Index, NodeId};
 use std::collections::BTreeSet;
 
-/// The members of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Configuration {
-    voters: BTreeSet<NodeId>,
-}
-
 impl Configuration {
-    /// The configuration with these voters, at least one.
+    /// The configuration with these voters, at least one, and nobody else.
     pub fn new(voters: impl IntoIterator<Item = NodeId>) -> Configuration {
         let voters: BTreeSet<NodeId> = voters.into_iter().collect();
         assert!(!voters.is_empty(), "a configuration has at least one voter");
-        Configuration { voters }
+        Configuration { voters, ..Configuration::default() }
     }
 
-    /// The voters, in order of their ids.
+    /// All that vote, the old voters of a joint configuration included, in order of their ids.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.voters.iter().copied()
+        self.voters.union(&self.outgoing).copied()
     }
 
     /// Whether this node votes.
     pub fn is_voter(&self, id: NodeId) -> bool {
-        self.voters.contains(&id)
+        self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
-    /// Whether the voters of whom `agrees` is true are a majority: more than half of all voters, so that any
-    /// two quorums share a node.
+    /// Whether the voters of whom `agrees` is true are a quorum: more than half of all voters, so that any
+    /// two quorums share a node; in a joint configuration more than half of the new and of the old ones, so
+    /// that any two share a node with those of the configuration before and of the one after (paper 6).
     pub fn has_quorum(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
-        let agreeing = self.voters.iter().filter(|id| agrees(**id)).count();
-        2 * agreeing > self.voters.len()
+        let is_majority = |voters: &BTreeSet<NodeId>| {
+            let agreeing = voters.iter().filter(|id| agrees(**id)).count();
+            2 * agreeing > voters.len()
+        };
+        is_majority(&self.voters) && (self.outgoing.is_empty() || is_majority(&self.outgoing))
     }
 
     /// The highest index that a quorum has reached, given how far each voter got.
@@ -40,9 +40,8 @@ impl Configuration {
     /// Only an index that some voter reported can be the answer, so asking [`Configuration::has_quorum`] for
     /// each of them is complete; and it stays right however a quorum may come to be defined.
     pub fn quorum_index(&self, reached: impl Fn(NodeId) -> Index) -> Index {
-        self.voters
-            .iter()
-            .map(|id| reached(*id))
+        self.voters()
+            .map(&reached)
             .filter(|index| self.has_quorum(|id| reached(id) >= *index))
             .max()
             .unwrap_or(Index::NONE)
