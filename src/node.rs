@@ -324,6 +324,9 @@ impl<D: Disk, T> Node<D, T> {
                 Body::AppendEntriesResponse(_) => self.tell_applied(message.to, false),
                 Body::RequestVote(_)
                 | Body::RequestVoteResponse(_)
+                | Body::InstallSnapshot(_)
+                | Body::InstallSnapshotResponse(_)
+                | Body::TimeoutNow(_)
                 | Body::ForwardProposals(_)
                 | Body::ForwardProposalsResponse(_)
                 | Body::ReadIndexRequest(_)

@@ -213,6 +213,12 @@ impl Command {
         Command(Arc::from(serde_json::value::to_raw_value(&Noop { op: "noop" }).expect("plain text")))
     }
 
+    /// The command of an entry that carries a change of members, which changes nothing in the application.
+    pub fn configuration() -> Command {
+        let raw = serde_json::value::to_raw_value(&Noop { op: "configuration" });
+        Command(Arc::from(raw.expect("plain text")))
+    }
+
     /// The JSON text.
     pub fn text(&self) -> &str {
         self.0.get()
@@ -222,6 +228,43 @@ impl Command {
 #[derive(Serialize)]
 struct Noop {
     op: &'static str,
+}
+
+/// One line of a snapshot as it stands in its file, without the line break: JSON text, one object with its
+/// checksum as the first member. The core carries it unread. Cloning shares the text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotLine(Arc<RawValue>);
+
+impl SnapshotLine {
+    /// The line of this text. Fails when the text is not one JSON value on a line of its own.
+    pub fn from_json(text: String) -> Result<SnapshotLine, serde_json::Error> {
+        Command::from_json(text).map(|Command(raw)| SnapshotLine(raw))
+    }
+
+    /// The JSON text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// What it takes in the file, the line break included.
+    pub fn size_bytes(&self) -> u64 {
+        self.text().len() as u64 + 1
+    }
+}
+
+impl PartialEq for SnapshotLine {
+    fn eq(&self, other: &SnapshotLine) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for SnapshotLine {}
+
+impl std::hash::Hash for SnapshotLine {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
 }
 
 impl PartialEq for Command {
@@ -266,6 +309,10 @@ pub struct Entry {
     pub request: Option<RequestId>,
     /// What it does.
     pub command: Command,
+    /// Who belongs to the cluster from this entry on: in force as soon as it stands in a log, committed or
+    /// not (paper section 6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Arc<Configuration>>,
 }
 
 impl Entry {
@@ -279,6 +326,7 @@ impl Entry {
     pub fn size_bytes(&self) -> usize {
         // {"term":N,"index":N,"request":{"node":N,"boot":N,"number":N},"command":} with 20-digit numbers.
         const FRAME_BYTES: usize = 168;
-        FRAME_BYTES + self.command.text().len()
+        let configuration = self.configuration.as_ref().map_or(0, |configuration| configuration.size_bytes());
+        FRAME_BYTES + self.command.text().len() + configuration
     }
 }

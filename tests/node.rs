@@ -170,7 +170,13 @@ fn append(number: u64, prev: EntryId, entries: Vec<Entry>, leader_commit: i64) -
 }
 
 fn noop(term: u64, index: i64) -> Entry {
-    Entry { term: Term(term), index: Index(index), request: None, command: Command::noop() }
+    Entry {
+        term: Term(term),
+        index: Index(index),
+        request: None,
+        command: Command::noop(),
+        configuration: None,
+    }
 }
 
 fn id(term: u64, index: i64) -> EntryId {

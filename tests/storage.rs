@@ -34,7 +34,7 @@ fn entries(term: u64, indexes: std::ops::Range<i64>) -> Vec<Entry> {
             let command =
                 Command::from_json(format!("{{\"op\":\"set\", \"key\":\"ключ\",\"value\":{index}.50}}"))
                     .unwrap();
-            Entry { term: Term(term), index: Index(index), request: None, command }
+            Entry { term: Term(term), index: Index(index), request: None, command, configuration: None }
         })
         .collect()
 }

@@ -135,7 +135,7 @@ mod tests {
 
     fn entry(term: u64, index: i64, text: &str) -> Entry {
         let command = Command::from_json(text.to_owned()).unwrap();
-        Entry { term: Term(term), index: Index(index), request: None, command }
+        Entry { term: Term(term), index: Index(index), request: None, command, configuration: None }
     }
 
     fn hash(entry: &Entry, answer: &Answer, change: Change<'_>, forgotten: &[&str]) -> u64 {

@@ -164,7 +164,7 @@ mod tests {
 
     fn entry(term: u64, number: Option<u64>) -> Entry {
         let request = number.map(|number| RequestId { node: NodeId(1), boot: 1, number });
-        Entry { term: Term(term), index: Index(0), request, command: Command::noop() }
+        Entry { term: Term(term), index: Index(0), request, command: Command::noop(), configuration: None }
     }
 
     #[test]

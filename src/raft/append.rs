@@ -30,7 +30,7 @@ impl RaftState {
 
     /// Whoever sends AppendEntries in our term leads it: a candidate gives up, a follower starts its election
     /// timer again (paper 5.2).
-    fn hear_leader(&mut self, from: NodeId, output: &mut Output) {
+    pub(super) fn hear_leader(&mut self, from: NodeId, output: &mut Output) {
         match &mut self.role {
             Role::Follower(follower) if follower.leader == Some(from) => follower.elapsed_ticks = 0,
             Role::Follower(follower) => {
@@ -80,6 +80,7 @@ impl RaftState {
         if entry.index <= self.log.last().index {
             self.truncate(leader, entry.id(), output);
         }
+        self.note_configuration(&entry, output);
         self.log.append(entry.clone());
         output.save_entry(entry);
     }
@@ -93,6 +94,7 @@ impl RaftState {
         let first = EntryId::new(self.log.term_at(from).expect("it conflicts, so it is there"), from);
         output.notes.push(Note::Truncated { first, last: self.log.last(), replaced_by, leader });
         self.log.truncate(from);
+        self.configurations.truncate(from);
         self.saved_index = self.saved_index.min(from.previous());
         output.save_truncation(from);
     }

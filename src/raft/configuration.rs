@@ -24,6 +24,21 @@ impl Configuration {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// All that get the log: voters, old and new, and learners.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.voters().chain(self.learners.iter().copied())
+    }
+
+    /// Whether this node gets the log.
+    pub fn is_member(&self, id: NodeId) -> bool {
+        self.is_voter(id) || self.learners.contains(&id)
+    }
+
+    /// Whether it is on the way from one set of voters to another.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// Whether the voters of whom `agrees` is true are a quorum: more than half of all voters, so that any
     /// two quorums share a node; in a joint configuration more than half of the new and of the old ones, so
     /// that any two share a node with those of the configuration before and of the one after (paper 6).

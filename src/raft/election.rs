@@ -41,10 +41,30 @@ impl RaftState {
 
     /// The election timeout elapsed: asks whether a campaign would succeed. Only a voter may lead.
     fn campaign(&mut self, output: &mut Output) {
-        if !self.configuration.is_voter(self.id) {
+        if !self.may_campaign() {
             return;
         }
         self.become_candidate(true, RoleReason::ElectionTimeout, output);
+        self.request_votes(output);
+        self.count_votes(output);
+    }
+
+    /// Only a voter leads, and nobody elects anyone else.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.configurations.current().is_voter(self.id)
+    }
+
+    /// Campaigns for the next term, because pre-votes are won or the leader asks for it.
+    pub(super) fn campaign_in_earnest(
+        &mut self,
+        leadership_transfer: bool,
+        reason: RoleReason,
+        output: &mut Output,
+    ) {
+        self.become_candidate(false, reason, output);
+        if let Role::Candidate(candidate) = &mut self.role {
+            candidate.leadership_transfer = leadership_transfer;
+        }
         self.request_votes(output);
         self.count_votes(output);
     }
@@ -55,7 +75,7 @@ impl RaftState {
         let request = RequestVote {
             campaign_term: self.campaign_term(candidate.pre_vote),
             pre_vote: candidate.pre_vote,
-            leadership_transfer: false,
+            leadership_transfer: candidate.leadership_transfer,
             last: self.log.last(),
         };
         for peer in self.peers() {
@@ -155,15 +175,13 @@ impl RaftState {
 
     fn count_votes(&mut self, output: &mut Output) {
         let Role::Candidate(candidate) = &self.role else { return };
-        if self.configuration.has_quorum(|id| candidate.granted.contains(&id)) {
+        if self.configurations.current().has_quorum(|id| candidate.granted.contains(&id)) {
             if candidate.pre_vote {
-                self.become_candidate(false, RoleReason::PreVotesWon, output);
-                self.request_votes(output);
-                self.count_votes(output);
+                self.campaign_in_earnest(false, RoleReason::PreVotesWon, output);
             } else {
                 self.become_leader(output);
             }
-        } else if self.configuration.has_quorum(|id| candidate.refused.contains(&id)) {
+        } else if self.configurations.current().has_quorum(|id| candidate.refused.contains(&id)) {
             self.become_follower(self.term, None, None, RoleReason::VotesLost, output);
         }
     }
@@ -177,7 +195,7 @@ impl RaftState {
             let peer = leader.progress.get(&id);
             id == self.id || peer.is_some_and(|peer| peer.silent_ticks < patience_ticks)
         };
-        if !self.configuration.has_quorum(heard) {
+        if !self.configurations.current().has_quorum(heard) {
             let heard = self.peers().filter(|id| heard(*id)).collect();
             self.become_follower(self.term, None, None, RoleReason::QuorumLost { heard }, output);
         }

@@ -61,7 +61,8 @@ impl RaftState {
                 assert_ne!(follower.leader, Some(self.id), "{self}: follows itself");
             }
             Role::Candidate(candidate) => {
-                assert!(self.configuration.is_voter(self.id), "{self}: campaigns without a vote of its own");
+                let is_voter = self.configurations.current().is_voter(self.id);
+                assert!(is_voter, "{self}: campaigns without a vote of its own");
                 assert!(
                     candidate.pre_vote || self.voted_for == Some(self.id),
                     "{self}: a candidate voted for {:?}",
@@ -112,11 +113,10 @@ impl RaftState {
             }
             (RoleName::Candidate, RoleName::Candidate | RoleName::Leader) => same_term,
             (RoleName::Leader, RoleName::Leader) => same_term,
-            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step.
-            (RoleName::PreCandidate, RoleName::Candidate) | (RoleName::Follower, RoleName::Leader) => {
-                self.term == before.term.next()
-            }
-            (RoleName::Follower, RoleName::Candidate) => false,
+            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step, and
+            // a follower that the leader asks to campaign needs no pre-votes.
+            (RoleName::PreCandidate, RoleName::Candidate)
+            | (RoleName::Follower, RoleName::Candidate | RoleName::Leader) => self.term == before.term.next(),
             (RoleName::PreCandidate, RoleName::Leader) => false,
             (RoleName::Leader, RoleName::PreCandidate | RoleName::Candidate) => false,
         };
@@ -126,6 +126,7 @@ impl RaftState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::membership::Configurations;
     use super::super::role::{Candidate, Follower, Leader};
     use super::super::{Configuration, HardState, Log, Settings, Start};
     use super::*;
@@ -147,6 +148,7 @@ mod tests {
 
     fn log(terms: &[u64]) -> Log {
         let entry = |(index, term): (i64, &u64)| Entry {
+            configuration: None,
             term: Term(*term),
             index: Index(index),
             request: None,
@@ -178,7 +180,9 @@ mod tests {
 
     fn candidate(pre_vote: bool) -> RaftState {
         let (granted, refused) = (BTreeSet::new(), BTreeSet::new());
-        let role = Candidate { pre_vote, granted, refused, elapsed_ticks: 0, timeout_ticks: 10 };
+        let (leadership_transfer, elapsed_ticks, timeout_ticks) = (false, 0, 10);
+        let role =
+            Candidate { pre_vote, leadership_transfer, granted, refused, elapsed_ticks, timeout_ticks };
         let mut state = follower();
         state.role = Role::Candidate(role);
         state
@@ -220,7 +224,8 @@ mod tests {
     #[test]
     fn who_campaigns_or_leads_has_its_own_vote() {
         let without_a_vote = Configuration::new([2, 3].map(NodeId));
-        let leaves = |state: &mut RaftState| state.configuration = without_a_vote;
+        let configurations = Configurations::of(without_a_vote, &log(&[]));
+        let leaves = |state: &mut RaftState| state.configurations = configurations.clone();
         refused(&candidate(true), leaves, "campaigns without a vote of its own");
         let without_its_vote = |mut state: RaftState| {
             state.voted_for = None;
@@ -271,7 +276,7 @@ mod tests {
         let states = [follower(), candidate(true), candidate(false), leader()];
         // By first letters: from role to role within a term, and into the next one.
         let in_same_term = ["ff fp", "pf pp", "cf cp cc cl", "lf ll"];
-        let in_next_term = ["ff fl", "pf pc", "cf", "lf"];
+        let in_next_term = ["ff fc fl", "pf pc", "cf", "lf"];
         for (before, (same, next)) in states.iter().zip(in_same_term.into_iter().zip(in_next_term)) {
             for after in &states {
                 for (term, legal) in [(Term(5), same), (Term(6), next)] {

@@ -32,6 +32,11 @@ impl Log {
         log
     }
 
+    /// The entry just before the first that is kept: what a snapshot covers, if anything is gone.
+    pub fn base(&self) -> EntryId {
+        self.base
+    }
+
     /// The last entry, or the base when there is none.
     pub fn last(&self) -> EntryId {
         self.entries.last().map_or(self.base, Entry::id)
@@ -71,13 +76,30 @@ impl Log {
 
     /// Makes the entry of a leader of `term` that follows the last one. Does not append it.
     pub fn next_entry(&self, term: Term, request: Option<RequestId>, command: Command) -> Entry {
-        Entry { term, index: self.last().index.next(), request, command }
+        Entry { term, index: self.last().index.next(), request, command, configuration: None }
     }
 
     /// Drops the entry at `from` and all after it.
     pub fn truncate(&mut self, from: Index) {
         let offset = self.offset(from).expect("only what follows the base can be dropped");
         self.entries.truncate(offset);
+    }
+
+    /// Forgets everything up to `last`, which is in this log.
+    pub fn compact(&mut self, last: EntryId) {
+        let gone = self.offset(last.index.next()).expect("only what is kept can be forgotten");
+        self.entries.drain(..gone);
+        self.base = last;
+    }
+
+    /// Begins after `last`, which a snapshot covers. What follows it stays if this log has `last`, since then
+    /// it goes on from the same entries; if not, nothing in this log follows it.
+    pub fn restart(&mut self, last: EntryId) {
+        if last.index >= self.base.index && self.contains(last) {
+            self.compact(last);
+        } else {
+            (self.base, self.entries) = (last, Vec::new());
+        }
     }
 
     /// The entries from `from` on, all of them or as many as fit the limits, but at least one when there is
@@ -139,7 +161,13 @@ mod tests {
     use super::*;
 
     fn entry(term: u64, index: i64) -> Entry {
-        Entry { term: Term(term), index: Index(index), request: None, command: Command::noop() }
+        Entry {
+            term: Term(term),
+            index: Index(index),
+            request: None,
+            command: Command::noop(),
+            configuration: None,
+        }
     }
 
     fn log(base: EntryId, terms: &[u64]) -> Log {

@@ -4,7 +4,8 @@
 //! Every answer says what it answers (the request's term and number), so that a late or repeated answer can
 //! not be taken for one to a newer request.
 
-use crate::types::{Command, Entry, EntryId, Index, NodeId, RequestId, Term};
+use super::output::HardState;
+use crate::types::{Command, Entry, EntryId, Index, NodeId, RequestId, SnapshotLine, Term};
 use serde::{Deserialize, Serialize};
 
 /// A message from one node to another.
@@ -32,6 +33,12 @@ pub enum Body {
     AppendEntries(AppendEntries),
     /// Whether they fitted.
     AppendEntriesResponse(AppendEntriesResponse),
+    /// A piece of a snapshot, for who needs what is gone from the leader's log.
+    InstallSnapshot(InstallSnapshot),
+    /// How much of it is there.
+    InstallSnapshotResponse(InstallSnapshotResponse),
+    /// The leader wants the receiver to lead: campaign at once (thesis 3.10).
+    TimeoutNow(TimeoutNow),
     /// Proposals of a follower's clients, for the leader of exactly this message's term.
     ForwardProposals(ForwardProposals),
     /// How far the leader has taken them.
@@ -141,6 +148,51 @@ pub enum Conflict {
     OldTerm,
 }
 
+/// InstallSnapshot RPC, figure 13. Without lines it is only a sign of life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstallSnapshot {
+    /// Counts on with the leader's AppendEntries to this follower.
+    pub number: u64,
+    /// The last entry that the snapshot covers (`lastIncludedIndex`, `lastIncludedTerm`): its name.
+    pub snapshot: EntryId,
+    /// Where the lines begin in the snapshot's file, in bytes.
+    pub offset: u64,
+    /// Whole lines, as they stand in the file.
+    pub lines: Vec<SnapshotLine>,
+    /// Whether they are the last.
+    pub is_last: bool,
+    /// As in [`AppendEntries`].
+    pub read_round: ReadRound,
+}
+
+/// The answer to [`InstallSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstallSnapshotResponse {
+    /// Echo: the term of the request answered.
+    pub request_term: Term,
+    /// Echo: its number.
+    pub number: u64,
+    /// Echo: which snapshot.
+    pub snapshot: EntryId,
+    /// Echo: its read round.
+    pub read_round: ReadRound,
+    /// How much is there.
+    pub received: Received,
+}
+
+/// How much of a snapshot a follower has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Received {
+    /// So many bytes, and it waits for what follows.
+    Bytes(u64),
+    /// Everything that the snapshot covers is durable here, from the snapshot or from before.
+    All,
+}
+
+/// TimeoutNow RPC, thesis 3.10. It says nothing but its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TimeoutNow {}
+
 /// One proposal under way to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proposal {
@@ -198,6 +250,60 @@ pub struct ReadIndexResponse {
     pub index: Index,
 }
 
+impl Message {
+    /// What this message says is on its sender's disk, and is not, where the disk has this hard state and a
+    /// log that ends with this index: a term, a vote, a candidate's own vote, an acknowledged entry (figure 2:
+    /// "Updated on stable storage before responding to RPCs").
+    pub fn unsaved_claim(&self, saved: HardState, last: Index) -> Option<String> {
+        let Message { from, to, term, body } = self;
+        if saved.term < *term {
+            return Some(format!("{from} speaks of term {term}, and has term {} on disk", saved.term));
+        }
+        let vote = match body {
+            Body::RequestVote(RequestVote { pre_vote: false, campaign_term, .. }) => {
+                Some((*campaign_term, *from))
+            }
+            Body::RequestVoteResponse(response) if response.granted && !response.pre_vote => {
+                Some((response.campaign_term, *to))
+            }
+            Body::RequestVote(_) | Body::RequestVoteResponse(_) => None,
+            Body::AppendEntriesResponse(_) | Body::InstallSnapshotResponse(_) => None,
+            Body::AppendEntries(_) | Body::InstallSnapshot(_) | Body::TimeoutNow(_) => None,
+            Body::ForwardProposals(_) | Body::ForwardProposalsResponse(_) => None,
+            Body::ReadIndexRequest(_) | Body::ReadIndexResponse(_) => None,
+        };
+        // Of an earlier term nothing can be said: the vote is gone, and another leader may have had the
+        // entries dropped, in the same batch.
+        if let Some((campaign_term, candidate)) = vote
+            && campaign_term == saved.term
+            && saved.voted_for != Some(candidate)
+        {
+            let voted_for = saved.voted_for;
+            return Some(format!("{from} votes for {candidate} in term {term}, its disk says {voted_for:?}"));
+        }
+        let acknowledged = self.acknowledged().filter(|index| *term == saved.term && *index > last)?;
+        Some(format!("{from} acknowledges index {acknowledged}, and has {last} on disk"))
+    }
+
+    /// Up to where it says that the sender has the log of the leader of its term.
+    fn acknowledged(&self) -> Option<Index> {
+        match &self.body {
+            Body::AppendEntriesResponse(response) => match response.outcome {
+                AppendOutcome::Accepted { match_index } => Some(match_index),
+                AppendOutcome::Rejected { .. } => None,
+            },
+            Body::InstallSnapshotResponse(response) => match response.received {
+                Received::All => Some(response.snapshot.index),
+                Received::Bytes(_) => None,
+            },
+            Body::RequestVote(_) | Body::RequestVoteResponse(_) | Body::AppendEntries(_) => None,
+            Body::InstallSnapshot(_) | Body::TimeoutNow(_) => None,
+            Body::ForwardProposals(_) | Body::ForwardProposalsResponse(_) => None,
+            Body::ReadIndexRequest(_) | Body::ReadIndexResponse(_) => None,
+        }
+    }
+}
+
 impl Body {
     /// The message's name, as the paper and the logs write it.
     pub fn name(&self) -> &'static str {
@@ -206,6 +312,9 @@ impl Body {
             Body::RequestVoteResponse(_) => "RequestVoteResponse",
             Body::AppendEntries(_) => "AppendEntries",
             Body::AppendEntriesResponse(_) => "AppendEntriesResponse",
+            Body::InstallSnapshot(_) => "InstallSnapshot",
+            Body::InstallSnapshotResponse(_) => "InstallSnapshotResponse",
+            Body::TimeoutNow(_) => "TimeoutNow",
             Body::ForwardProposals(_) => "ForwardProposals",
             Body::ForwardProposalsResponse(_) => "ForwardProposalsResponse",
             Body::ReadIndexRequest(_) => "ReadIndexRequest",

@@ -25,12 +25,12 @@
 //! | `append.rs` | 5.3, figure 2 "AppendEntries RPC", the receiver |
 //! | `replication.rs`, `progress.rs` | 5.3, 5.4.2, figure 2 "Leaders", the sender and the commit rule |
 //! | `forwarding.rs`, `reads.rs`, `requests.rs` | 8 "Client interaction"; thesis 6.4 (ReadIndex) |
-//! | `log.rs`, `configuration.rs` | the log; who votes and what a majority is |
+//! | `membership.rs`, `configuration.rs` | 6: changes of members; who votes and what a majority is |
+//! | `snapshot.rs` | 7, figure 13: what a snapshot covers is gone from the log |
+//! | `transfer.rs` | thesis 3.10: handing the lead over |
+//! | `log.rs` | the log |
 //! | `invariants.rs` | what must hold after every step, asserted, also in release |
 //! | `symmetry.rs` | when two states are the same for an exhaustive search |
-//!
-//! Left out here, with their places kept: snapshots (`Log` has a base) and changes of members
-//! (`Configuration` is a value, and every question of a majority goes through it).
 
 mod append;
 mod configuration;
@@ -38,6 +38,7 @@ mod election;
 mod forwarding;
 mod invariants;
 mod log;
+mod membership;
 pub mod message;
 mod note;
 mod output;
@@ -47,14 +48,17 @@ mod reads;
 mod replication;
 mod requests;
 mod role;
+mod snapshot;
 mod state;
 mod symmetry;
+mod transfer;
 
 pub use configuration::Configuration;
 pub use log::Log;
+pub use membership::{ChangeRefusal, MAX_VOTERS, MemberChange};
 pub use message::{Body, Message};
 pub use note::{Note, RoleReason, TermReason, VoteRefusal, Weight};
-pub use output::{HardState, Output, ReadReady, Refusal};
+pub use output::{ChangeOutcome, HardState, Output, ReadReady, ReceivedChunk, Refusal, TransferRefusal};
 pub use role::RoleName;
 pub use state::{Input, PeerProgress, RaftState, Settings, Start};
 pub use symmetry::Renaming;

@@ -1,6 +1,7 @@
 //! What happened and why, as values: the core says it, the rim writes it down. One vocabulary for logs,
 //! golden scripts and assertion messages: `n1` is a node, `5@2` is the entry at index 5 of term 2.
 
+use super::Configuration;
 use super::role::RoleName;
 use crate::types::{EntryId, Index, NodeId, Term};
 use std::fmt;
@@ -96,6 +97,33 @@ pub enum Note {
         /// Up to here.
         index: Index,
     },
+    /// An entry with other members stands in the log: they are in force from now on.
+    MembersChanged {
+        /// Where it stands.
+        index: Index,
+        /// Who they are.
+        configuration: Configuration,
+    },
+    /// The lead is being handed over.
+    TransferBegun {
+        /// To whom.
+        heir: NodeId,
+    },
+    /// It is not: nothing came of it in an election timeout.
+    TransferGivenUp {
+        /// Who did not take it.
+        heir: NodeId,
+    },
+    /// A snapshot covers the log up to here, and it is forgotten.
+    Compacted {
+        /// The last entry that is gone.
+        last: EntryId,
+    },
+    /// A leader's snapshot took the place of the log's beginning.
+    SnapshotInstalled {
+        /// The last entry that it covers.
+        last: EntryId,
+    },
     /// A message that makes no sense was left alone.
     Ignored {
         /// Who sent it.
@@ -139,6 +167,13 @@ pub enum RoleReason {
     NewTerm,
     /// A leader of the same term made itself known.
     LeaderKnown,
+    /// The leader wants this node to lead (thesis 3.10).
+    TransferAsked {
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// The leader has removed itself, and that is committed.
+    Removed,
     /// No quorum answered for an election timeout (check-quorum, thesis 6.2).
     QuorumLost {
         /// Who did answer.
@@ -193,6 +228,11 @@ impl Note {
             | Note::VoteRefused { .. }
             | Note::VoteReceived { .. }
             | Note::Truncated { .. }
+            | Note::MembersChanged { .. }
+            | Note::TransferBegun { .. }
+            | Note::TransferGivenUp { .. }
+            | Note::Compacted { .. }
+            | Note::SnapshotInstalled { .. }
             | Note::Ignored { .. } => Weight::Event,
             Note::AppendRejected { .. } | Note::SteppedBack { .. } | Note::Committed { .. } => Weight::Detail,
         }
@@ -226,6 +266,13 @@ impl fmt::Display for Note {
                 write!(f, "{follower} has no {prev}: going back to {next_index}")
             }
             Note::Committed { index } => write!(f, "committed up to {index}"),
+            Note::MembersChanged { index, configuration } => {
+                write!(f, "members from index {index} on: {configuration}")
+            }
+            Note::TransferBegun { heir } => write!(f, "hands the lead over to {heir}"),
+            Note::TransferGivenUp { heir } => write!(f, "leads on: {heir} did not take over in time"),
+            Note::Compacted { last } => write!(f, "log begins after {last}, which a snapshot covers"),
+            Note::SnapshotInstalled { last } => write!(f, "installed a snapshot up to {last}"),
             Note::Ignored { from, message, why } => write!(f, "ignored {message} from {from}: {why}"),
         }
     }
@@ -249,6 +296,8 @@ impl fmt::Display for RoleReason {
             RoleReason::VotesLost => f.write_str("a quorum refused"),
             RoleReason::NewTerm => f.write_str("a newer term was seen"),
             RoleReason::LeaderKnown => f.write_str("a leader of this term made itself known"),
+            RoleReason::TransferAsked { leader } => write!(f, "{leader} hands the lead over"),
+            RoleReason::Removed => f.write_str("no member any more"),
             RoleReason::QuorumLost { heard } => {
                 write!(f, "no quorum answered for an election timeout, only {heard:?}")
             }

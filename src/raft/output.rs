@@ -2,9 +2,10 @@
 //! it out in one fixed order (save, send, publish). Outputs of a batch merge into one, so that a batch costs
 //! one write and one sync.
 
+use super::membership::ChangeRefusal;
 use super::message::Message;
 use super::note::Note;
-use crate::types::{Entry, Index, NodeId, RequestId, Term};
+use crate::types::{Entry, EntryId, Index, NodeId, RequestId, SnapshotLine, Term};
 use serde::{Deserialize, Serialize};
 
 /// What figure 2 calls persistent state beside the log: must be on stable storage before any message that
@@ -20,10 +21,55 @@ pub struct HardState {
 /// Why a proposal was refused. In every case it is certainly not in any log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// No leader is known. Try again when there is one.
+    /// No leader is known, or it is handing the lead over. Try again when there is one.
     NoLeader,
     /// The leader has too much uncommitted, or this node too much under way to it.
     Busy,
+}
+
+/// What became of a change of members that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// Its first step stands in the leader's log, as this entry. When that is committed, whoever leads goes
+    /// on with the change.
+    Appended(EntryId),
+    /// It was not begun.
+    Refused(ChangeRefusal),
+}
+
+/// Why the lead is not handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferRefusal {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, if that is known.
+        leader: Option<NodeId>,
+    },
+    /// It is being handed over already.
+    UnderWay,
+    /// The one who is to lead does.
+    LeadsAlready,
+    /// Only a voter can lead.
+    NoVoter {
+        /// Who has no vote.
+        id: NodeId,
+    },
+    /// There is no other voter.
+    NobodyElse,
+}
+
+/// A piece of a snapshot that was received and follows what was received before: to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedChunk {
+    /// The last entry that the snapshot covers: its name.
+    pub snapshot: EntryId,
+    /// Where the lines begin in the file.
+    pub offset: u64,
+    /// The lines.
+    pub lines: Vec<SnapshotLine>,
+    /// The snapshot is whole: verify it, make it durable, and report that
+    /// ([`Input::SnapshotReceived`](super::Input::SnapshotReceived)) or its opposite.
+    pub is_last: bool,
 }
 
 /// What must happen, in this order: `now`, then save, then `after_save`, then publish the rest.
@@ -33,6 +79,14 @@ pub struct Output {
     pub now: Vec<Message>,
     /// Save: the new term and vote, when they changed.
     pub hard_state: Option<HardState>,
+    /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are the
+    /// last.
+    pub chunks_to_send: Vec<Message>,
+    /// Save: the log begins after this entry, whose snapshot is durable; of what was there before, only what
+    /// follows the entry stays. Only ever the answer to a snapshot that was received.
+    pub installed: Option<EntryId>,
+    /// Save: pieces of a snapshot. They need not be durable before it is whole.
+    pub chunks: Vec<ReceivedChunk>,
     /// Save: all entries from here on are void, before `entries` are appended.
     pub truncate_from: Option<Index>,
     /// Save: entries to append.
@@ -43,6 +97,10 @@ pub struct Output {
     pub proposed: Vec<(RequestId, Term)>,
     /// Publish: proposals that were not taken.
     pub refused: Vec<(RequestId, Refusal)>,
+    /// Publish: what became of changes of members, by the numbers they were asked for with.
+    pub changes: Vec<(u64, ChangeOutcome)>,
+    /// Publish: the lead is not handed over.
+    pub transfer_refused: Option<TransferRefusal>,
     /// Publish: all reads up to this number may be served from this index on.
     pub reads: Vec<ReadReady>,
     /// Publish: what happened and why, for the log.

@@ -8,6 +8,8 @@
 //!        |                                as far as the window allows
 //!        +-------------------------------------------^
 //!            accepted: next = match + 1
+//!
+//!   what it needs next is gone from the log: Snapshot, one piece at a time, then Pipeline again
 //! ```
 
 use crate::types::{EntryId, Index};
@@ -52,6 +54,15 @@ pub(super) enum Pace {
         /// Messages with entries that are not answered yet.
         in_flight: VecDeque<InFlight>,
     },
+    /// It needs what is gone from the log, and gets a snapshot first.
+    Snapshot {
+        /// Which: the entry that the log begins after.
+        snapshot: EntryId,
+        /// How many bytes of it the follower has.
+        offset: u64,
+        /// The message with the next piece, while it is under way.
+        waits_for: Option<u64>,
+    },
 }
 
 /// An unanswered message with entries.
@@ -88,6 +99,7 @@ impl Progress {
                 let bytes: usize = in_flight.iter().map(|message| message.bytes).sum();
                 in_flight.len() < max_messages && bytes < max_bytes
             }
+            Pace::Snapshot { .. } => false,
         }
     }
 
@@ -101,6 +113,16 @@ impl Progress {
                 self.next_index = last.next();
             }
             Pace::Pipeline { .. } => {}
+            Pace::Snapshot { .. } => panic!("entries are sent after a snapshot, and not before"),
+        }
+    }
+
+    /// Everything up to here is durable at the follower, from a snapshot or from before.
+    pub fn installed(&mut self, index: Index) {
+        self.match_index = self.match_index.max(index);
+        if matches!(self.pace, Pace::Snapshot { .. }) {
+            self.next_index = self.match_index.next();
+            self.pace = Pace::Pipeline { in_flight: VecDeque::new() };
         }
     }
 
@@ -109,7 +131,7 @@ impl Progress {
     pub fn accepted(&mut self, number: u64, match_index: Index) {
         self.match_index = self.match_index.max(match_index);
         match &mut self.pace {
-            Pace::Probe { .. } => {
+            Pace::Probe { .. } | Pace::Snapshot { .. } => {
                 self.next_index = self.match_index.next();
                 self.pace = Pace::Pipeline { in_flight: VecDeque::new() };
             }
@@ -122,7 +144,8 @@ impl Progress {
 
     /// Whether the rejection of message `number`, sent after `prev`, says something new.
     pub fn is_news(&self, number: u64, prev: EntryId) -> bool {
-        number > self.ignore_rejections_to && prev.index > self.match_index
+        let has_place = !matches!(self.pace, Pace::Snapshot { .. });
+        has_place && number > self.ignore_rejections_to && prev.index > self.match_index
     }
 
     /// The follower has no `prev`: goes back to `hint`, but never to what is known to match nor forward.

@@ -16,11 +16,13 @@ impl Leader {
         let last = state.log.last().index;
         Leader {
             first_index: last.next(),
-            progress: state.peers().map(|id| (id, Progress::new(last))).collect(),
+            progress: state.other_members().map(|id| (id, Progress::new(last))).collect(),
             heartbeat_ticks: 0,
             uncommitted_bytes: 0,
             forwarded: Default::default(),
             reads: ReadRounds::new(state.reads.ready),
+            catch_up: Default::default(),
+            transfer: None,
         }
     }
 }
@@ -38,6 +40,8 @@ impl RaftState {
             progress.silent_ticks = progress.silent_ticks.saturating_add(1);
             progress.heartbeat_due |= heartbeat_due;
         }
+        self.tick_transfer(heartbeat_due, output);
+        self.advance_members(output);
         self.step_down_without_quorum(output);
     }
 
@@ -49,8 +53,13 @@ impl RaftState {
         output: &mut Output,
     ) {
         let entry = self.log.next_entry(self.term, request, command);
+        self.append_entry_as_leader(entry, output);
+    }
+
+    pub(super) fn append_entry_as_leader(&mut self, entry: Entry, output: &mut Output) {
         let Role::Leader(leader) = &mut self.role else { panic!("{self}: only a leader appends") };
         leader.uncommitted_bytes += entry.size_bytes();
+        self.note_configuration(&entry, output);
         self.log.append(entry.clone());
         output.save_entry(entry);
     }
@@ -116,7 +125,7 @@ impl RaftState {
     /// "If there exists an N such that N > commitIndex, a majority of `matchIndex[i]` >= N, and `log[N].term`
     /// == currentTerm: set commitIndex = N" (figure 2). The term matters: an older leader's entry on a
     /// majority can still be replaced (paper 5.4.2, figure 8; FAULTS row 12).
-    fn advance_commit(&mut self, output: &mut Output) {
+    pub(super) fn advance_commit(&mut self, output: &mut Output) {
         let Role::Leader(leader) = &self.role else { return };
         let own = self.saved_index;
         let matched = |id: NodeId| match leader.progress.get(&id) {
@@ -124,7 +133,7 @@ impl RaftState {
             None if id == self.id => own,
             None => Index::NONE,
         };
-        let index = self.configuration.quorum_index(matched);
+        let index = self.configurations.current().quorum_index(matched);
         if index <= self.commit_index || self.log.term_at(index) != Some(self.term) {
             return;
         }
@@ -143,6 +152,14 @@ impl RaftState {
         let Role::Leader(leader) = &mut self.role else { return };
         let round = ReadRound { term: self.term, number: leader.reads.started };
         for (peer, progress) in &mut leader.progress {
+            if progress.next_index <= self.log.base().index {
+                if let Some((request, wants_lines)) = progress.next_chunk(self.log.base(), round) {
+                    let body = Body::InstallSnapshot(request);
+                    let message = super::Message { from: self.id, to: *peer, term: self.term, body };
+                    if wants_lines { &mut output.chunks_to_send } else { &mut output.now }.push(message);
+                }
+                continue;
+            }
             while let Some(request) =
                 next_append(progress, &self.log, self.commit_index, round, &self.settings)
             {

@@ -33,6 +33,10 @@ impl RaftState {
     pub(super) fn on_propose(&mut self, request: RequestId, command: Command, output: &mut Output) {
         let max_forwarded_bytes = self.settings.max_forwarded_bytes;
         match &self.role {
+            // Nothing is taken that the heir would have to wait for (thesis 3.10).
+            Role::Leader(leader) if leader.transfer.is_some() => {
+                output.refused.push((request, Refusal::NoLeader));
+            }
             Role::Leader(_) => {
                 if self.append_proposal(request, command, output) {
                     output.proposed.push((request, self.term));
@@ -84,7 +88,7 @@ impl RaftState {
         output: &mut Output,
     ) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if term != self.term {
+        if term != self.term || leader.transfer.is_some() {
             return;
         }
         let table = leader.forwarded.entry(from).or_insert(ForwardedFrom::default());
@@ -175,9 +179,10 @@ impl RaftState {
         let started = leader.reads.started;
         let confirmed_by = |id: NodeId| match leader.progress.get(&id) {
             Some(progress) => progress.round_confirmed,
-            None => started,
+            None if id == self.id => started,
+            None => 0,
         };
-        let configuration = &self.configuration;
+        let configuration = self.configurations.current();
         let confirmed = configuration
             .voters()
             .map(confirmed_by)

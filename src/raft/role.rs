@@ -2,8 +2,10 @@
 //! role's data ends with the role: nobody can meet a stale vote count or a stale `next_index`.
 
 use super::forwarding::ForwardedFrom;
+use super::membership::CatchUp;
 use super::progress::Progress;
 use super::reads::ReadRounds;
+use super::transfer::Transfer;
 use crate::types::{Index, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,6 +41,8 @@ pub(super) struct Follower {
 pub(super) struct Candidate {
     /// Still asking whether a campaign would succeed (thesis 9.6): the term is not raised yet.
     pub pre_vote: bool,
+    /// The leader asked for it (thesis 3.10).
+    pub leadership_transfer: bool,
     /// Who granted, this node included.
     pub granted: BTreeSet<NodeId>,
     /// Who refused.
@@ -65,6 +69,10 @@ pub(super) struct Leader {
     pub forwarded: BTreeMap<NodeId, ForwardedFrom>,
     /// Reads that wait for a confirmation of this leadership.
     pub reads: ReadRounds,
+    /// The learners that are to vote, and how far each is on its way.
+    pub catch_up: BTreeMap<NodeId, CatchUp>,
+    /// The lead is being handed over.
+    pub transfer: Option<Transfer>,
 }
 
 /// A role without its data.

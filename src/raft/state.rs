@@ -4,12 +4,14 @@ use super::configuration::Configuration;
 use super::forwarding::Forwarding;
 use super::invariants::Before;
 use super::log::Log;
+use super::membership::{Configurations, MemberChange};
 use super::message::{Body, Message};
 use super::note::{Note, RoleReason, TermReason};
 use super::output::{HardState, Output};
 use super::random::Random;
 use super::reads::LocalReads;
 use super::role::{Candidate, Follower, Leader, Role, RoleName};
+use super::snapshot::Incoming;
 use crate::types::{Command, EntryId, Index, NodeId, RequestId, Term};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,6 +35,32 @@ pub enum Input {
         /// The newest read's number.
         number: u64,
     },
+    /// An operator of this node wants members changed. The answer carries the number.
+    ChangeMembers {
+        /// Which of this node's requests it is.
+        request: u64,
+        /// What is wanted.
+        change: MemberChange,
+    },
+    /// The lead is to be handed over.
+    Transfer {
+        /// To whom; otherwise to whoever is furthest.
+        heir: Option<NodeId>,
+    },
+    /// A snapshot of this node's application is durable.
+    Compacted {
+        /// The last entry that it covers.
+        last: EntryId,
+    },
+    /// A whole snapshot of the leader is there ([`Output::chunks`]), verified and durable.
+    SnapshotReceived {
+        /// The last entry that it covers.
+        last: EntryId,
+        /// The configuration that was in force there.
+        configuration: Configuration,
+    },
+    /// What was received as a whole snapshot is none.
+    SnapshotRefused,
     /// The application has applied everything up to here.
     Applied {
         /// Its `last_applied`.
@@ -80,7 +108,7 @@ pub struct Start {
     pub id: NodeId,
     /// Its durable start counter.
     pub boot: u64,
-    /// Who votes.
+    /// Who belonged to the cluster where the log begins.
     pub configuration: Configuration,
     /// The saved term and vote.
     pub hard_state: HardState,
@@ -95,7 +123,7 @@ pub struct Start {
 pub struct RaftState {
     pub(super) id: NodeId,
     pub(super) boot: u64,
-    pub(super) configuration: Configuration,
+    pub(super) configurations: Configurations,
     pub(super) settings: Settings,
     pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
@@ -112,6 +140,8 @@ pub struct RaftState {
     /// go on when a follower becomes a pre-candidate and a follower again, of the same leader.
     pub(super) forwarding: Forwarding,
     pub(super) reads: LocalReads,
+    /// A snapshot that a leader is sending.
+    pub(super) incoming: Option<Incoming>,
 }
 
 /// What a leader knows of a follower, for `status`.
@@ -135,7 +165,7 @@ impl RaftState {
         RaftState {
             id: start.id,
             boot: start.boot,
-            configuration: start.configuration,
+            configurations: Configurations::of(start.configuration, &start.log),
             settings,
             random,
             term: start.hard_state.term,
@@ -147,6 +177,7 @@ impl RaftState {
             last_applied: base,
             forwarding: Forwarding::default(),
             reads: LocalReads::default(),
+            incoming: None,
         }
     }
 
@@ -159,6 +190,13 @@ impl RaftState {
             Input::Message(message) => self.on_message(message, output),
             Input::Propose { request, command } => self.on_propose(request, command, output),
             Input::Read { number } => self.reads.newest = self.reads.newest.max(number),
+            Input::ChangeMembers { request, change } => self.on_change_members(request, change, output),
+            Input::Transfer { heir } => self.on_transfer(heir, output),
+            Input::Compacted { last } => self.on_compacted(last, output),
+            Input::SnapshotReceived { last, configuration } => {
+                self.on_snapshot_received(last, configuration, output);
+            }
+            Input::SnapshotRefused => self.on_snapshot_refused(),
             Input::Applied { index } => self.last_applied = index,
             Input::Saved { term, last } => self.on_saved(term, last, output),
             Input::BatchEnd => self.on_batch_end(output),
@@ -186,6 +224,7 @@ impl RaftState {
                 self.start_read_round();
                 self.release_reads(output);
                 self.replicate(output);
+                self.tell_heir(output);
             }
         }
     }
@@ -198,6 +237,11 @@ impl RaftState {
             Body::RequestVoteResponse(response) => self.on_request_vote_response(from, response, output),
             Body::AppendEntries(request) => self.on_append_entries(from, term, request, output),
             Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, output),
+            Body::InstallSnapshot(request) => self.on_install_snapshot(from, term, request, output),
+            Body::InstallSnapshotResponse(response) => {
+                self.on_install_snapshot_response(from, response, output);
+            }
+            Body::TimeoutNow(_) => self.on_timeout_now(from, term, output),
             Body::ForwardProposals(request) => self.on_forward_proposals(from, term, request, output),
             Body::ForwardProposalsResponse(response) => self.on_forward_response(response, output),
             Body::ReadIndexRequest(request) => self.on_read_index_request(from, request),
@@ -263,6 +307,7 @@ impl RaftState {
         self.note_role(to, reason, output);
         self.role = Role::Candidate(Candidate {
             pre_vote,
+            leadership_transfer: false,
             granted: BTreeSet::from([self.id]),
             refused: BTreeSet::new(),
             elapsed_ticks: 0,
@@ -309,7 +354,12 @@ impl RaftState {
 
     /// The other voters.
     pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.configuration.voters().filter(|id| *id != self.id)
+        self.configurations.current().voters().filter(|id| *id != self.id)
+    }
+
+    /// Everybody else who gets the log.
+    pub(super) fn other_members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.configurations.current().members().filter(|id| *id != self.id)
     }
 
     /// The leader that this node has reason to believe alive: itself, or one heard of within the shortest
@@ -379,9 +429,19 @@ impl RaftState {
         &self.settings
     }
 
-    /// Who votes.
+    /// Who belongs to the cluster, by the newest entry of this node's log that says so, committed or not.
     pub fn configuration(&self) -> &Configuration {
-        &self.configuration
+        self.configurations.current()
+    }
+
+    /// Where that entry stands; none when the log begins under this configuration.
+    pub fn configuration_index(&self) -> Index {
+        self.configurations.current_index()
+    }
+
+    /// Who belonged to the cluster at an index that the log has or begins after.
+    pub fn configuration_at(&self, index: Index) -> &Configuration {
+        self.configurations.at(index)
     }
 
     /// What a leader knows of the others, in order of their ids; empty when this node does not lead.

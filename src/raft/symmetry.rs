@@ -5,9 +5,9 @@
 //! in time alone; `renamed` gives nodes other names, here and in all that speaks of them. Nothing in a server
 //! calls this.
 
-use super::configuration::Configuration;
 use super::forwarding::{ForwardedFrom, Forwarding};
 use super::log::Log;
+use super::membership::CatchUp;
 use super::message::{Body, ForwardProposals, ForwardProposalsResponse, Message, Proposal};
 use super::progress::Progress;
 use super::random::Random;
@@ -15,8 +15,10 @@ use super::reads::{ReadRounds, Reader};
 use super::requests::RESEND_AFTER_HEARTBEATS;
 use super::role::{Candidate, Follower, Leader, Role};
 use super::state::RaftState;
+use super::transfer::Transfer;
 use crate::types::{Entry, EntryId, NodeId, RequestId, Term};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// New names for nodes, each for one.
 pub type Renaming<'a> = &'a dyn Fn(NodeId) -> NodeId;
@@ -48,6 +50,10 @@ impl RaftState {
             Role::Leader(leader) => {
                 leader.heartbeat_ticks = heartbeat_ticks - 1;
                 leader.progress.values_mut().for_each(|progress| progress.silent_ticks = 0);
+                leader.catch_up.values_mut().for_each(|round| round.ticks = 0);
+                if let Some(transfer) = &mut leader.transfer {
+                    transfer.ticks = 0;
+                }
             }
         }
         let resend_ticks = RESEND_AFTER_HEARTBEATS * heartbeat_ticks;
@@ -91,11 +97,11 @@ impl RaftState {
 
     /// The same node in a cluster whose nodes have other names.
     pub fn renamed(&self, new: Renaming) -> RaftState {
-        let RaftState { id, boot, configuration, settings, random, term, voted_for, role, .. } = self;
+        let RaftState { id, boot, settings, random, term, voted_for, role, .. } = self;
         RaftState {
             id: new(*id),
             boot: *boot,
-            configuration: Configuration::new(configuration.voters().map(new)),
+            configurations: self.configurations.renamed(new),
             settings: settings.clone(),
             random: random.clone(),
             term: *term,
@@ -107,6 +113,7 @@ impl RaftState {
             last_applied: self.last_applied,
             forwarding: renamed_forwarding(&self.forwarding, new),
             reads: self.reads.clone(),
+            incoming: self.incoming.clone(),
         }
     }
 }
@@ -132,6 +139,11 @@ fn renamed_role(role: &Role, new: Renaming) -> Role {
                 ..from.clone()
             }),
             reads: renamed_reads(&leader.reads, new),
+            catch_up: renamed_keys(&leader.catch_up, new, CatchUp::clone),
+            transfer: leader
+                .transfer
+                .as_ref()
+                .map(|transfer| Transfer { heir: new(transfer.heir), ..transfer.clone() }),
             ..leader.clone()
         }),
     }
@@ -171,7 +183,11 @@ impl Log {
 impl Entry {
     /// The same entry with another name for who asked for it.
     pub fn renamed(&self, new: Renaming) -> Entry {
-        Entry { request: self.request.map(|request| request.renamed(new)), ..self.clone() }
+        Entry {
+            request: self.request.map(|request| request.renamed(new)),
+            configuration: self.configuration.as_ref().map(|members| Arc::new(members.renamed(new))),
+            ..self.clone()
+        }
     }
 }
 
@@ -205,6 +221,9 @@ impl Message {
             Body::RequestVote(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
+            | Body::InstallSnapshot(_)
+            | Body::InstallSnapshotResponse(_)
+            | Body::TimeoutNow(_)
             | Body::ReadIndexRequest(_)
             | Body::ReadIndexResponse(_) => {}
         }

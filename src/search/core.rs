@@ -11,7 +11,7 @@
 
 use super::Fault;
 use super::seen::Seen;
-use crate::raft::message::{AppendOutcome, Conflict, RequestVote, RequestVoteResponse};
+use crate::raft::message::{AppendOutcome, Conflict, RequestVoteResponse};
 use crate::raft::{
     Body, HardState, Input, Log, Message, Note, Output, RaftState, ReadReady, Renaming, RoleName, Settings,
     Start,
@@ -221,6 +221,9 @@ impl Rules {
                 response.outcome == AppendOutcome::Rejected { conflict: Conflict::OldTerm }
             }
             Body::AppendEntries(_)
+            | Body::InstallSnapshot(_)
+            | Body::InstallSnapshotResponse(_)
+            | Body::TimeoutNow(_)
             | Body::ForwardProposals(_)
             | Body::ForwardProposalsResponse(_)
             | Body::ReadIndexRequest(_)
@@ -324,49 +327,11 @@ impl Disk {
         Ok(())
     }
 
-    /// P8: nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before
-    /// responding to RPCs"): a term, a vote, a candidate's own vote, an acknowledged entry.
+    /// P8: nothing leaves before it is on the sender's disk.
     fn covers(&self, message: &Message) -> Result<(), Fault> {
-        let HardState { term, voted_for } = self.hard_state;
-        let Message { from, to, .. } = message;
-        if term < message.term {
-            let what = format!("{from} speaks of term {}, and has term {term} on disk", message.term);
-            return Err(Fault::new("P8", what));
-        }
-        let vote = match &message.body {
-            Body::RequestVote(RequestVote { pre_vote: false, campaign_term, .. }) => {
-                Some((*campaign_term, *from))
-            }
-            Body::RequestVoteResponse(RequestVoteResponse {
-                granted: true,
-                pre_vote: false,
-                campaign_term,
-            }) => Some((*campaign_term, *to)),
-            Body::AppendEntriesResponse(response) => {
-                if let AppendOutcome::Accepted { match_index } = response.outcome
-                    && match_index > self.log.last().index
-                {
-                    let last = self.log.last();
-                    let what = format!("{from} acknowledges index {match_index}, and has {last} on disk");
-                    return Err(Fault::new("P8", what));
-                }
-                None
-            }
-            Body::RequestVote(_)
-            | Body::RequestVoteResponse(_)
-            | Body::AppendEntries(_)
-            | Body::ForwardProposals(_)
-            | Body::ForwardProposalsResponse(_)
-            | Body::ReadIndexRequest(_)
-            | Body::ReadIndexResponse(_) => None,
-        };
-        match vote {
-            Some((campaign_term, candidate)) if campaign_term == term && voted_for != Some(candidate) => {
-                let what =
-                    format!("{from} votes for {candidate} in term {term}, and its disk says {voted_for:?}");
-                Err(Fault::new("P8", what))
-            }
-            Some(_) | None => Ok(()),
+        match message.unsaved_claim(self.hard_state, self.log.last().index) {
+            Some(what) => Err(Fault::new("P8", what)),
+            None => Ok(()),
         }
     }
 }

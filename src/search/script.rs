@@ -100,6 +100,9 @@ impl<'a> Script<'a> {
             Body::RequestVoteResponse(response) => response.pre_vote,
             Body::AppendEntries(_)
             | Body::AppendEntriesResponse(_)
+            | Body::InstallSnapshot(_)
+            | Body::InstallSnapshotResponse(_)
+            | Body::TimeoutNow(_)
             | Body::ForwardProposals(_)
             | Body::ForwardProposalsResponse(_)
             | Body::ReadIndexRequest(_)

@@ -84,7 +84,12 @@ impl Seen {
                 Note::Truncated { .. } => seen.add("suffix truncated"),
                 Note::AppendRejected { .. } => seen.add("append rejected"),
                 Note::SteppedBack { .. } => seen.add("leader went back"),
-                Note::TermChanged { .. }
+                Note::MembersChanged { .. } => seen.add("members changed"),
+                Note::SnapshotInstalled { .. } => seen.add("snapshot installed"),
+                Note::TransferBegun { .. } => seen.add("lead handed over"),
+                Note::TransferGivenUp { .. }
+                | Note::Compacted { .. }
+                | Note::TermChanged { .. }
                 | Note::RoleChanged { .. }
                 | Note::LeaderKnown { .. }
                 | Note::VoteGranted { .. }

@@ -4,7 +4,10 @@
 use super::Fault;
 use super::core::Ending;
 use super::model::{Action, Model, State, What, node_id};
-use crate::raft::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, RequestVote};
+use crate::raft::message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, InstallSnapshotResponse,
+    RequestVote,
+};
 use crate::raft::message::{Conflict, RequestVoteResponse};
 use crate::raft::{Body, Message};
 
@@ -122,6 +125,13 @@ fn body(body: &Body) -> String {
             };
             format!("{name} #{number} of term {request_term} {outcome} round={}", read_round.number)
         }
+        Body::InstallSnapshot(InstallSnapshot { number, snapshot, offset, lines, .. }) => {
+            format!("{name} #{number} of {snapshot} from byte {offset}: {} lines", lines.len())
+        }
+        Body::InstallSnapshotResponse(InstallSnapshotResponse { number, snapshot, received, .. }) => {
+            format!("{name} #{number} of {snapshot}: {received:?}")
+        }
+        Body::TimeoutNow(_) => name.to_owned(),
         Body::ForwardProposals(forward) => {
             let requests: Vec<String> =
                 forward.proposals.iter().map(|proposal| proposal.request.to_string()).collect();

@@ -9,7 +9,6 @@ use super::machine::{Batch, Effect, Machine};
 use super::sometimes::Sometimes;
 use super::{Checked, Violation};
 use crate::node::Rejection;
-use crate::raft::message::{AppendOutcome, RequestVote, RequestVoteResponse};
 use crate::raft::{Body, HardState, Message, RaftState, RoleName};
 use crate::types::{Entry, EntryId, Index, NodeId, RequestId, Term};
 use std::collections::{BTreeMap, BTreeSet};
@@ -263,6 +262,9 @@ impl Ledger {
             | Body::RequestVoteResponse(_)
             | Body::AppendEntries(_)
             | Body::AppendEntriesResponse(_)
+            | Body::InstallSnapshot(_)
+            | Body::InstallSnapshotResponse(_)
+            | Body::TimeoutNow(_)
             | Body::ForwardProposalsResponse(_)
             | Body::ReadIndexResponse(_) => {}
         }
@@ -331,44 +333,10 @@ fn monotone(machine: &Machine, batch: &Batch) -> Checked {
     Ok(())
 }
 
-/// P8: nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before
-/// responding to RPCs"): a term, a vote, a candidate's own vote, an acknowledged entry.
+/// P8: nothing leaves before it is on the sender's disk.
 fn speaks_of_what_is_saved((hard_state, last): (HardState, EntryId), message: &Message) -> Checked {
-    let from = message.from;
-    let vote = match &message.body {
-        Body::RequestVote(RequestVote { pre_vote: false, campaign_term, .. }) => Some((*campaign_term, from)),
-        Body::RequestVoteResponse(RequestVoteResponse { granted: true, pre_vote: false, campaign_term }) => {
-            Some((*campaign_term, message.to))
-        }
-        Body::AppendEntriesResponse(response) => {
-            // In a later term, another leader may have had it dropped in the same batch.
-            if let AppendOutcome::Accepted { match_index } = response.outcome
-                && message.term == hard_state.term
-                && match_index > last.index
-            {
-                let what = format!("{from} acknowledges {match_index}, and has {last} on disk");
-                return Err(Violation::new("P8", what));
-            }
-            None
-        }
-        Body::RequestVote(_)
-        | Body::RequestVoteResponse(_)
-        | Body::AppendEntries(_)
-        | Body::ForwardProposals(_)
-        | Body::ForwardProposalsResponse(_)
-        | Body::ReadIndexRequest(_)
-        | Body::ReadIndexResponse(_) => None,
-    };
-    if let Some((term, candidate)) = vote
-        && hard_state.term == term
-        && hard_state.voted_for != Some(candidate)
-    {
-        let what = format!("{from} speaks of a vote for {candidate} in term {term} that is not on its disk");
-        return Err(Violation::new("P8", what));
+    match message.unsaved_claim(hard_state, last.index) {
+        Some(what) => Err(Violation::new("P8", what)),
+        None => Ok(()),
     }
-    if hard_state.term < message.term {
-        let what = format!("{from} speaks of term {}, which is not on its disk", message.term);
-        return Err(Violation::new("P8", what));
-    }
-    Ok(())
 }

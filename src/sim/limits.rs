@@ -73,6 +73,9 @@ impl Limits {
             Body::RequestVote(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
+            | Body::InstallSnapshot(_)
+            | Body::InstallSnapshotResponse(_)
+            | Body::TimeoutNow(_)
             | Body::ForwardProposalsResponse(_)
             | Body::ReadIndexRequest(_)
             | Body::ReadIndexResponse(_) => None,

@@ -40,3 +40,10 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
 }
+
+impl Configuration {
+    /// About how many bytes it takes as JSON, never less.
+    pub fn size_bytes(&self) -> usize {
+        serde_json::to_string(self).map_or(0, |text| text.len()) + ",\"configuration\":".len()
+    }
+}

@@ -7,14 +7,20 @@ use crate::config::MAX_NODES;
 use crate::kv::{self, command::Reading};
 use crate::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
-    ForwardProposalsResponse, Message, ReadRound, RequestVote, RequestVoteResponse,
+    ForwardProposalsResponse, InstallSnapshot, InstallSnapshotResponse, Message, ReadRound, Received,
+    RequestVote, RequestVoteResponse,
 };
-use crate::types::{AppliedState, Command, Entry, EntryId, Index, MAX_NUMBER, NodeId, RequestId, Term};
+use crate::types::{
+    AppliedState, Command, Configuration, Entry, EntryId, Index, MAX_NUMBER, Member, NodeId, RequestId, Term,
+};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 /// How far above the receiver's term a message's may be: a defective node must not use up the terms.
 const MAX_TERM_JUMP: u64 = 1 << 32;
+
+/// The longest address of a member, `HOST:PORT` with the longest name that DNS has.
+const MAX_ADDRESS_BYTES: usize = 253 + 1 + 5;
 
 type Checked = Result<(), Invalid>;
 
@@ -33,6 +39,9 @@ pub(super) fn message(message: &Message, ends: &Ends) -> Checked {
         Body::RequestVoteResponse(answer) => request_vote_response(message.term, answer),
         Body::AppendEntries(append) => append_entries(message.term, append),
         Body::AppendEntriesResponse(answer) => append_entries_response(message.term, answer),
+        Body::InstallSnapshot(install) => install_snapshot(message.term, install),
+        Body::InstallSnapshotResponse(answer) => install_snapshot_response(message.term, answer),
+        Body::TimeoutNow(_) => Ok(()),
         Body::ForwardProposals(forward) => forward_proposals(message, forward),
         Body::ForwardProposalsResponse(answer) => forward_proposals_response(message, answer),
         Body::ReadIndexRequest(read) => number("boot", read.boot).and(number("number", read.number)),
@@ -106,7 +115,56 @@ fn entry(entry: &Entry, before: EntryId) -> Checked {
     if let Some(id) = entry.request {
         request(id)?;
     }
-    command(&entry.command)
+    match &entry.configuration {
+        Some(members) => {
+            let is_ours = entry.command == Command::configuration() && entry.request.is_none();
+            require(is_ours, || format!("entry {} changes members and does something else too", entry.id()))?;
+            configuration(members)
+        }
+        None => command(&entry.command),
+    }
+}
+
+/// See the invariants of [`Configuration`]. Addresses are looked up by whoever connects, not here.
+fn configuration(members: &Configuration) -> Checked {
+    let Configuration { voters, outgoing, learners, next_voters, members } = members;
+    let sets = [voters, outgoing, learners, next_voters.as_ref().unwrap_or(voters)];
+    require(!voters.is_empty(), || "a configuration without voters".to_owned())?;
+    for set in sets {
+        require(set.len() <= MAX_NODES, || format!("a configuration with {} nodes", set.len()))?;
+        set.iter().try_for_each(|id| node(*id))?;
+    }
+    let both = learners.iter().find(|id| voters.contains(id) || outgoing.contains(id));
+    require(both.is_none(), || format!("{both:?} is a learner and a voter"))?;
+    require(next_voters.as_ref().is_none_or(|next| !next.is_empty()), || "no next voters".to_owned())?;
+    require(members.len() <= 3 * MAX_NODES, || format!("{} addresses", members.len()))?;
+    for (id, Member { peer, client, .. }) in members {
+        node(*id)?;
+        let is_short = peer.len() <= MAX_ADDRESS_BYTES && client.len() <= MAX_ADDRESS_BYTES;
+        require(is_short, || format!("an address of {id} is too long"))?;
+    }
+    Ok(())
+}
+
+fn install_snapshot(term: Term, install: &InstallSnapshot) -> Checked {
+    number("number", install.number)?;
+    number("offset", install.offset)?;
+    entry_id("snapshot", install.snapshot)?;
+    require(install.snapshot != EntryId::NONE, || "a snapshot of nothing".to_owned())?;
+    at_most("the snapshot's term", install.snapshot.term, "the message's", term)?;
+    require(!install.is_last || !install.lines.is_empty(), || "the last lines, and none".to_owned())?;
+    read_round(install.read_round, term)
+}
+
+fn install_snapshot_response(term: Term, answer: &InstallSnapshotResponse) -> Checked {
+    number("number", answer.number)?;
+    entry_id("snapshot", answer.snapshot)?;
+    read_round(answer.read_round, term)?;
+    at_most("the request's term", answer.request_term, "the answer's", term)?;
+    match answer.received {
+        Received::Bytes(bytes) => number("received bytes", bytes),
+        Received::All => Ok(()),
+    }
 }
 
 fn append_entries_response(term: Term, answer: &AppendEntriesResponse) -> Checked {

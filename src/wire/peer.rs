@@ -228,11 +228,14 @@ fn unknown_kind(line: &[u8]) -> Option<String> {
         body: AnyKind<IgnoredAny>,
     }
     const LINES: [&str; 6] = ["hello", "welcome", "refused", "ping", "pong", "envelope"];
-    const MESSAGES: [&str; 8] = [
+    const MESSAGES: [&str; 11] = [
         "RequestVote",
         "RequestVoteResponse",
         "AppendEntries",
         "AppendEntriesResponse",
+        "InstallSnapshot",
+        "InstallSnapshotResponse",
+        "TimeoutNow",
         "ForwardProposals",
         "ForwardProposalsResponse",
         "ReadIndexRequest",

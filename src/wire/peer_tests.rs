@@ -22,11 +22,23 @@ fn command(text: &str) -> Command {
 fn entry(index: i64, term: u64) -> Entry {
     // Spaces, an exact decimal and escapes: the text must come out as it went in.
     let text = r#"{"op":"set", "key":"\u006b","value":1.00000000000000000000000e5}"#;
-    Entry { term: Term(term), index: Index(index), request: Some(request(9)), command: command(text) }
+    Entry {
+        term: Term(term),
+        index: Index(index),
+        request: Some(request(9)),
+        command: command(text),
+        configuration: None,
+    }
 }
 
 fn append_entries() -> AppendEntries {
-    let noop = Entry { term: Term(7), index: Index(6), request: None, command: Command::noop() };
+    let noop = Entry {
+        term: Term(7),
+        index: Index(6),
+        request: None,
+        command: Command::noop(),
+        configuration: None,
+    };
     AppendEntries {
         number: 1,
         prev: id(4, 2),
@@ -250,8 +262,8 @@ fn kinds_that_are_not_known_are_told_by_name_and_are_no_error() {
         Ok(Decoded::Unknown { name: r#""challenge""#.to_owned() })
     );
     let line = encoded(&PeerLine::Envelope(envelope(Body::AppendEntries(append_entries()))));
-    let line = line.replace("AppendEntries", "InstallSnapshot");
-    assert_eq!(decode_text(&line), unknown(r#""InstallSnapshot""#));
+    let line = line.replace("AppendEntries", "Gossip");
+    assert_eq!(decode_text(&line), unknown(r#""Gossip""#));
 }
 
 #[test]

@@ -2,8 +2,7 @@
 //! what one node can know; this is the rest of the paper's figure 3.
 
 use crate::node::Node;
-use raftkv::raft::message::{AppendOutcome, RequestVote, RequestVoteResponse};
-use raftkv::raft::{Body, Log, Message, RoleName};
+use raftkv::raft::{Log, Message, RoleName};
 use raftkv::types::{Entry, Index, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,41 +164,8 @@ fn saved_is_on_disk(nodes: &Nodes) -> Result<(), String> {
 /// Nothing leaves before it is on the sender's disk (figure 2: "Updated on stable storage before responding
 /// to RPCs"): a vote, a candidate's own vote, an acknowledged entry.
 pub fn speaks_of_what_is_saved(sender: &Node, message: &Message) -> Result<(), String> {
-    let hard_state = sender.disk.hard_state;
-    let vote = match &message.body {
-        Body::RequestVote(RequestVote { pre_vote: false, campaign_term, .. }) => {
-            Some((*campaign_term, message.from))
-        }
-        Body::RequestVoteResponse(RequestVoteResponse { granted: true, pre_vote: false, campaign_term }) => {
-            Some((*campaign_term, message.to))
-        }
-        Body::AppendEntriesResponse(response) => {
-            // In a later term, another leader may have had it dropped in the same batch.
-            if let AppendOutcome::Accepted { match_index } = response.outcome
-                && message.term == hard_state.term
-                && match_index > sender.disk.last().index
-            {
-                let id = sender.id;
-                return Err(format!("{id} acknowledges {match_index}, which is not on its disk"));
-            }
-            None
-        }
-        Body::RequestVote(_)
-        | Body::RequestVoteResponse(_)
-        | Body::AppendEntries(_)
-        | Body::ForwardProposals(_)
-        | Body::ForwardProposalsResponse(_)
-        | Body::ReadIndexRequest(_)
-        | Body::ReadIndexResponse(_) => None,
-    };
-    if let Some((term, candidate)) = vote
-        && hard_state.term == term
-        && hard_state.voted_for != Some(candidate)
-    {
-        return Err(format!("{} speaks of a vote for {candidate} that it has not saved", sender.id));
+    match message.unsaved_claim(sender.disk.hard_state, sender.disk.last().index) {
+        Some(what) => Err(what),
+        None => Ok(()),
     }
-    if hard_state.term < message.term {
-        return Err(format!("{} speaks of term {}, which it has not saved", sender.id, message.term));
-    }
-    Ok(())
 }

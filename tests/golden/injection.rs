@@ -37,7 +37,7 @@ pub fn log(base: EntryId, terms: &str) -> Outcome<Vec<Entry>> {
 }
 
 fn plain_entry(id: EntryId) -> Entry {
-    Entry { term: id.term, index: id.index, request: None, command: Command::noop() }
+    Entry { term: id.term, index: id.index, request: None, command: Command::noop(), configuration: None }
 }
 
 /// The fields of a message, each to be taken once.

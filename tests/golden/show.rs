@@ -2,6 +2,7 @@
 //! `5@2` is the entry at index 5 of term 2, `[5@2 x=1]` says what it does.
 
 use raftkv::raft::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Conflict, ReadRound};
+use raftkv::raft::message::{InstallSnapshot, InstallSnapshotResponse, Received};
 use raftkv::raft::message::{RequestVote, RequestVoteResponse};
 use raftkv::raft::{Body, Message};
 use raftkv::types::{Command, Entry, Term};
@@ -26,8 +27,11 @@ pub fn received(message: &Message) -> String {
         Body::AppendEntriesResponse(response) => format!(" #{}", response.number),
         Body::RequestVote(RequestVote { pre_vote: true, .. })
         | Body::RequestVoteResponse(RequestVoteResponse { pre_vote: true, .. }) => " pre-vote".to_owned(),
+        Body::InstallSnapshot(request) => format!(" #{}", request.number),
+        Body::InstallSnapshotResponse(response) => format!(" #{}", response.number),
         Body::RequestVote(_)
         | Body::RequestVoteResponse(_)
+        | Body::TimeoutNow(_)
         | Body::ForwardProposals(_)
         | Body::ForwardProposalsResponse(_)
         | Body::ReadIndexRequest(_)
@@ -66,6 +70,22 @@ fn body(body: &Body, term: Term) -> String {
             };
             format!("{name} #{number}{of} {outcome}{}", round(read_round))
         }
+        Body::InstallSnapshot(InstallSnapshot { number, snapshot, offset, lines, is_last, read_round }) => {
+            let lines = match lines.len() {
+                0 => "nothing new".to_owned(),
+                count => format!("{count} lines{}", if *is_last { ", the last" } else { "" }),
+            };
+            format!("{name} #{number} of {snapshot} from byte {offset}: {lines}{}", round(read_round))
+        }
+        Body::InstallSnapshotResponse(response) => {
+            let received = match response.received {
+                Received::Bytes(bytes) => format!("{bytes} bytes"),
+                Received::All => "all".to_owned(),
+            };
+            let InstallSnapshotResponse { number, snapshot, read_round, .. } = response;
+            format!("{name} #{number} of {snapshot}: {received}{}", round(read_round))
+        }
+        Body::TimeoutNow(_) => name.to_owned(),
         Body::ForwardProposals(forward) => {
             let proposals: Vec<String> = forward
                 .proposals

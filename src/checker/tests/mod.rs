@@ -115,7 +115,7 @@ fn log(writes: &[&str]) -> Vec<Entry> {
             },
         };
         let index = Index(i64::try_from(place).expect("a short log"));
-        Entry { term: Term(1), index, request: None, command }
+        Entry { term: Term(1), index, request: None, command, configuration: None }
     };
     writes.iter().enumerate().map(entry).collect()
 }

@@ -26,7 +26,7 @@ pub(super) fn opening() -> Opening {
 /// An entry whose command is some text of this length.
 pub(super) fn entry(term: u64, index: i64, text_bytes: usize) -> Entry {
     let command = Command::from_json(format!("{{\"set\":\"{}\"}}", "x".repeat(text_bytes))).unwrap();
-    Entry { term: Term(term), index: Index(index), request: None, command }
+    Entry { term: Term(term), index: Index(index), request: None, command, configuration: None }
 }
 
 pub(super) fn entries(term: u64, indexes: std::ops::Range<i64>, text_bytes: usize) -> Vec<Entry> {

@@ -593,7 +593,13 @@ mod tests {
     /// Applies what the line asks for, when it is a write.
     fn apply(store: &mut KvStore, line: &[u8]) {
         if let Ok(Request { op: Op::Write(command), .. }) = parse(line) {
-            let entry = Entry { term: Term(1), index: store.last_applied().next(), request: None, command };
+            let entry = Entry {
+                term: Term(1),
+                index: store.last_applied().next(),
+                request: None,
+                command,
+                configuration: None,
+            };
             assert!(matches!(store.apply(&entry), Applied::Done(_)));
         }
     }

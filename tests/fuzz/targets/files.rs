@@ -169,7 +169,7 @@ impl Replayed {
     fn continuation(&self) -> Output {
         let term = self.hard_state.term.next();
         let index = Index(i64::try_from(self.entries.len()).expect("few entries"));
-        let entry = Entry { term, index, request: None, command: Command::noop() };
+        let entry = Entry { term, index, request: None, command: Command::noop(), configuration: None };
         let hard_state = HardState { term, voted_for: Some(NodeId(1)) };
         Output { hard_state: Some(hard_state), entries: vec![entry], ..Output::default() }
     }

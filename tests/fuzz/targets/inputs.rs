@@ -377,29 +377,9 @@ impl World {
 
     /// P8. Called in the order of the effects, so the disk is as it is when the message leaves.
     fn speaks_of_what_is_saved(&self, message: &Message) {
-        let HardState { term, voted_for } = self.disk.hard_state;
-        assert!(message.term <= term, "P8: speaks of term {}: {message:?}", message.term);
-        let vote = match &message.body {
-            Body::RequestVote(vote) if !vote.pre_vote => Some((vote.campaign_term, ME)),
-            Body::RequestVoteResponse(RequestVoteResponse {
-                granted: true,
-                pre_vote: false,
-                campaign_term,
-            }) => Some((*campaign_term, message.to)),
-            Body::AppendEntriesResponse(response) => {
-                if let AppendOutcome::Accepted { match_index } = response.outcome
-                    && message.term == term
-                {
-                    assert!(match_index <= last_of(&self.disk.entries).index, "P8: {message:?}");
-                }
-                None
-            }
-            _ => None,
-        };
-        if let Some((of, candidate)) = vote
-            && of == term
-        {
-            assert_eq!(voted_for, Some(candidate), "P8: {message:?}");
+        let last = last_of(&self.disk.entries).index;
+        if let Some(what) = message.unsaved_claim(self.disk.hard_state, last) {
+            panic!("P8: {what}: {message:?}");
         }
     }
 
@@ -549,6 +529,7 @@ impl World {
                 let index = prev.index.next();
                 let entries = (0..choices.below(3))
                     .map(|place| Entry {
+                        configuration: None,
                         term,
                         index: Index(index.0 + place as i64),
                         request: None,
@@ -701,7 +682,13 @@ fn first_disks(
     let leader = *nodes.last().expect("there is a node");
     let index = |place: usize| Index(place as i64);
     let entries: Vec<Entry> = (0..count)
-        .map(|place| Entry { term: Term(1), index: index(place), request: None, command: Command::noop() })
+        .map(|place| Entry {
+            term: Term(1),
+            index: index(place),
+            request: None,
+            command: Command::noop(),
+            configuration: None,
+        })
         .collect();
     chronicle.leads(Term(1), leader, |_| true);
     for (place, entry) in entries.iter().enumerate() {

@@ -109,7 +109,8 @@ fn answer(op: Op, store: &mut KvStore, seen: &mut Seen) -> Response {
             let again = client::parse(command.text().as_bytes()).expect("a command is a request");
             assert_eq!(again, Request { id: None, op: Op::Write(command.clone()) }, "read again");
             assert!(matches!(command::read(command.text()), Reading::Write(_)), "{command:?}");
-            let entry = Entry { term: Term(1), index: index.next(), request: None, command };
+            let entry =
+                Entry { term: Term(1), index: index.next(), request: None, command, configuration: None };
             match store.apply(&entry) {
                 Applied::Done(answer) => {
                     assert_eq!(store.last_applied(), entry.index);

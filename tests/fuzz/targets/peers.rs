@@ -217,7 +217,8 @@ impl Peer {
     pub fn append(&mut self, request: Option<RequestId>, command: Command, chronicle: &mut Chronicle) {
         if self.leads() {
             let before = last_of(&self.log);
-            let entry = Entry { term: self.term, index: before.index.next(), request, command };
+            let entry =
+                Entry { term: self.term, index: before.index.next(), request, command, configuration: None };
             chronicle.stands(&entry, before);
             self.log.push(entry);
         }
@@ -279,6 +280,8 @@ impl Peer {
                 .leads()
                 .then_some(Body::ReadIndexResponse(ReadIndexResponse { boot, number, index: self.commit })),
             Body::ForwardProposalsResponse(_) | Body::ReadIndexResponse(_) => None,
+            // Nobody here compacts a log or hands the lead over.
+            Body::InstallSnapshot(_) | Body::InstallSnapshotResponse(_) | Body::TimeoutNow(_) => None,
         };
         answer.map(|body| self.say(from, body)).into_iter().collect()
     }

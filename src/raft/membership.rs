@@ -1,0 +1,396 @@
+//! Changes of members (paper section 6, thesis 4): from any set of voters to any other in one change.
+//!
+//! ```text
+//!   voters 1 2 3                                    the operator: replace 3 by 4
+//!        |  append  voters 1 2 3, learner 4, next 1 2 4
+//!        v
+//!   learners get the log                            they have no vote, so nobody waits for them
+//!        |  4 has caught up: append  voters 1 2 4, outgoing 1 2 3
+//!        v
+//!   joint: a quorum of both                         neither can decide anything alone
+//!        |  committed: append  voters 1 2 4
+//!        v
+//!   voters 1 2 4                                    a leader that is not among them steps down when it is
+//!                                                   committed
+//! ```
+//!
+//! A configuration is in force on a node as soon as it stands in its log, and no more when it is dropped from
+//! it (paper 6). Why that is safe: two neighbours in the row above share a node of every two quorums, so each
+//! step is as safe as if nothing changed, provided that no node uses one two steps away. That is so because
+//! the next is appended only when the one before is committed, by a leader that has committed an entry of its
+//! own term: what an earlier leader left uncommitted has by then either been committed too, or can never be
+//! (the bug of 2015, FAULTS row 35). Everything that a later leader needs to go on stands in the entry itself.
+
+use super::message::{Body, TimeoutNow};
+use super::note::{Note, RoleReason};
+use super::output::{ChangeOutcome, Output};
+use super::progress::Progress;
+use super::role::{Leader, Role};
+use super::state::RaftState;
+use super::{Configuration, Log};
+use crate::types::{Command, Entry, EntryId, Index, Member, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+/// The most voters that a cluster has.
+pub const MAX_VOTERS: usize = 9;
+
+/// The configurations that a log names, the newest of which is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Configurations {
+    /// The one in force where the log begins.
+    base: Arc<Configuration>,
+    /// Those that entries of the log carry, by their indexes.
+    named: Vec<(Index, Arc<Configuration>)>,
+}
+
+impl Configurations {
+    /// Of a log that begins under `base`.
+    pub fn of(base: Configuration, log: &Log) -> Configurations {
+        let mut configurations = Configurations { base: Arc::new(base), named: Vec::new() };
+        let before_first = log.first_index().previous();
+        log.after(before_first).iter().for_each(|entry| configurations.append(entry));
+        configurations
+    }
+
+    /// The one in force.
+    pub fn current(&self) -> &Configuration {
+        self.named.last().map_or(&self.base, |(_, configuration)| configuration)
+    }
+
+    /// Where the one in force stands in the log; none when the log begins under it.
+    pub fn current_index(&self) -> Index {
+        self.named.last().map_or(Index::NONE, |(index, _)| *index)
+    }
+
+    /// The one in force at an index that the log still has, or had last.
+    pub fn at(&self, index: Index) -> &Configuration {
+        let named = self.named.iter().rev().find(|(at, _)| *at <= index);
+        named.map_or(&self.base, |(_, configuration)| configuration)
+    }
+
+    /// An entry was appended.
+    pub fn append(&mut self, entry: &Entry) {
+        if let Some(configuration) = &entry.configuration {
+            self.named.push((entry.index, Arc::clone(configuration)));
+        }
+    }
+
+    /// All entries from here on were dropped.
+    pub fn truncate(&mut self, from: Index) {
+        self.named.retain(|(index, _)| *index < from);
+    }
+
+    /// The log begins after this index.
+    pub fn compact(&mut self, to: Index) {
+        self.base = Arc::new(self.at(to).clone());
+        self.named.retain(|(index, _)| *index > to);
+    }
+
+    /// The same with other names for all nodes.
+    pub fn renamed(&self, new: super::Renaming) -> Configurations {
+        let renamed = |configuration: &Arc<Configuration>| Arc::new(configuration.renamed(new));
+        Configurations {
+            base: renamed(&self.base),
+            named: self.named.iter().map(|(index, named)| (*index, renamed(named))).collect(),
+        }
+    }
+}
+
+/// What an operator wants changed. In one change, any number of nodes may come and go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct MemberChange {
+    /// Who is to vote, and where each can be reached.
+    pub add: BTreeMap<NodeId, Member>,
+    /// Who is to leave.
+    pub remove: BTreeSet<NodeId>,
+}
+
+/// Why a change was not begun. Nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeRefusal {
+    /// Only a leader changes members.
+    NotLeader {
+        /// Who leads, if that is known.
+        leader: Option<NodeId>,
+    },
+    /// The leader is new, and has not committed an entry of its term yet (FAULTS row 35).
+    NotReady,
+    /// One change at a time.
+    UnderWay {
+        /// The entry of the newest step.
+        index: Index,
+    },
+    /// The lead is being handed over.
+    Transferring,
+    /// It belongs to the cluster already.
+    AlreadyMember {
+        /// Who.
+        id: NodeId,
+    },
+    /// It does not belong to the cluster.
+    NoMember {
+        /// Who.
+        id: NodeId,
+    },
+    /// No voter would be left.
+    NoVoters,
+    /// More than [`MAX_VOTERS`].
+    TooMany,
+    /// Nothing would change.
+    Nothing,
+}
+
+impl fmt::Display for ChangeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChangeRefusal::NotLeader { leader: Some(leader) } => {
+                write!(f, "only the leader changes members, and that is {leader}")
+            }
+            ChangeRefusal::NotLeader { leader: None } => {
+                f.write_str("only a leader changes members, and none is known")
+            }
+            ChangeRefusal::NotReady => {
+                f.write_str("the leader has not committed an entry of its term yet: try again")
+            }
+            ChangeRefusal::UnderWay { index } => {
+                write!(f, "another change is under way, its newest step at index {index}")
+            }
+            ChangeRefusal::Transferring => f.write_str("the lead is being handed over: try again"),
+            ChangeRefusal::AlreadyMember { id } => write!(f, "{id} belongs to the cluster already"),
+            ChangeRefusal::NoMember { id } => write!(f, "{id} does not belong to the cluster"),
+            ChangeRefusal::NoVoters => f.write_str("no voter would be left"),
+            ChangeRefusal::TooMany => write!(f, "a cluster has at most {MAX_VOTERS} voters"),
+            ChangeRefusal::Nothing => f.write_str("this changes nothing"),
+        }
+    }
+}
+
+/// How far a learner has come on its way to a vote, in rounds (thesis 4.2.1): each round it gets what the
+/// leader's log had when the round began. It has caught up when a round took less than an election timeout:
+/// then the cluster waits no longer than that for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CatchUp {
+    target: Index,
+    pub ticks: u32,
+    is_done: bool,
+}
+
+impl RaftState {
+    /// An operator wants members changed.
+    pub(super) fn on_change_members(&mut self, request: u64, change: MemberChange, output: &mut Output) {
+        let outcome = match self.change_refusal(&change) {
+            Some(why) => ChangeOutcome::Refused(why),
+            None => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.catch_up.clear();
+                }
+                let next = first_step(self.configurations.current(), change);
+                ChangeOutcome::Appended(self.append_configuration(next, output))
+            }
+        };
+        output.changes.push((request, outcome));
+    }
+
+    fn change_refusal(&self, change: &MemberChange) -> Option<ChangeRefusal> {
+        let Role::Leader(leader) = &self.role else {
+            return Some(ChangeRefusal::NotLeader { leader: self.leader() });
+        };
+        if leader.transfer.is_some() {
+            return Some(ChangeRefusal::Transferring);
+        }
+        if self.commit_index < leader.first_index {
+            return Some(ChangeRefusal::NotReady);
+        }
+        let (current, index) = (self.configurations.current(), self.configurations.current_index());
+        // Whoever waits for a learner that never comes may let it go.
+        let gives_up = current.next_voters.is_some()
+            && change.add.is_empty()
+            && change.remove.iter().all(|id| current.learners.contains(id));
+        let is_under_way = current.is_joint() || (current.next_voters.is_some() && !gives_up);
+        if is_under_way || index > self.commit_index {
+            return Some(ChangeRefusal::UnderWay { index });
+        }
+        if let Some(id) = change.add.keys().find(|id| current.is_member(**id)) {
+            return Some(ChangeRefusal::AlreadyMember { id: *id });
+        }
+        if let Some(id) = change.remove.iter().find(|id| !current.is_member(**id)) {
+            return Some(ChangeRefusal::NoMember { id: *id });
+        }
+        if change.add.is_empty() && change.remove.is_empty() {
+            return Some(ChangeRefusal::Nothing);
+        }
+        let leaving = current.voters.intersection(&change.remove).count();
+        let voters = current.voters.len() + change.add.len() - leaving;
+        if voters == 0 {
+            return Some(ChangeRefusal::NoVoters);
+        }
+        (voters > MAX_VOTERS).then_some(ChangeRefusal::TooMany)
+    }
+
+    /// Appends an entry that carries a configuration, which is in force from now on.
+    fn append_configuration(&mut self, configuration: Configuration, output: &mut Output) -> EntryId {
+        let mut entry = self.log.next_entry(self.term, None, Command::configuration());
+        entry.configuration = Some(Arc::new(configuration));
+        let id = entry.id();
+        self.append_entry_as_leader(entry, output);
+        self.track_members();
+        id
+    }
+
+    /// Whom a leader sends to: all members, and those that the newest committed configuration still names, so
+    /// that whoever leaves learns of it.
+    fn recipients(&self) -> BTreeSet<NodeId> {
+        let committed = self.configurations.at(self.commit_index);
+        let members = self.configurations.current().members().chain(committed.members());
+        members.filter(|id| *id != self.id).collect()
+    }
+
+    /// A leader begins to follow how far new members get, and forgets those that have left.
+    fn track_members(&mut self) {
+        let recipients = self.recipients();
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.progress.retain(|id, _| recipients.contains(id));
+        for id in recipients {
+            leader.progress.entry(id).or_insert_with(|| Progress::new(last));
+        }
+    }
+
+    /// A leader takes the next step of a change once the one before is committed. On ticks, since nobody
+    /// waits for it that urgently.
+    pub(super) fn advance_members(&mut self, output: &mut Output) {
+        let current = self.configurations.current();
+        let Role::Leader(leader) = &self.role else { return };
+        let is_committed = self.configurations.current_index() <= self.commit_index;
+        if !is_committed || self.commit_index < leader.first_index {
+            return;
+        }
+        if current.is_joint() {
+            let next = last_step(current);
+            self.append_configuration(next, output);
+        } else if let Some(next_voters) = current.next_voters.clone() {
+            if self.have_caught_up(&next_voters) {
+                let next = joint_step(self.configurations.current(), next_voters);
+                self.append_configuration(next, output);
+            }
+        } else if !current.is_voter(self.id) {
+            self.step_down_removed(output);
+        } else if leader.progress.keys().any(|id| !current.is_member(*id)) {
+            self.track_members();
+        }
+    }
+
+    /// Whether all that are to vote have the log, or nearly. Also counts their rounds on.
+    fn have_caught_up(&mut self, next_voters: &BTreeSet<NodeId>) -> bool {
+        let last = self.log.last().index;
+        let patience_ticks = self.settings.election_timeout_min_ticks;
+        let current = self.configurations.current();
+        let Role::Leader(Leader { progress, catch_up, .. }) = &mut self.role else { return false };
+        catch_up.retain(|id, _| next_voters.contains(id));
+        let mut all = true;
+        for id in next_voters.iter().filter(|id| !current.is_voter(**id)) {
+            let Some(progress) = progress.get(id) else { return false };
+            let first = || CatchUp { target: last, ticks: 0, is_done: false };
+            let round = catch_up.entry(*id).or_insert_with(first);
+            if progress.match_index >= round.target && !round.is_done {
+                round.is_done = round.ticks < patience_ticks;
+                (round.target, round.ticks) = (last, 0);
+            } else {
+                round.ticks = round.ticks.saturating_add(1);
+            }
+            all &= round.is_done && progress.silent_ticks < patience_ticks;
+        }
+        all
+    }
+
+    /// A leader that is no voter any more, and of whom that is committed, has done its last work (paper 6).
+    /// Whoever is furthest need not wait for a timeout.
+    fn step_down_removed(&mut self, output: &mut Output) {
+        if let Some(heir) = self.most_up_to_date_voter() {
+            output.after_save.push(self.message(heir, Body::TimeoutNow(TimeoutNow {})));
+        }
+        self.become_follower(self.term, None, None, RoleReason::Removed, output);
+    }
+
+    /// Takes note of an entry that was appended.
+    pub(super) fn note_configuration(&mut self, entry: &Entry, output: &mut Output) {
+        if entry.configuration.is_some() {
+            self.configurations.append(entry);
+            let configuration = self.configurations.current().clone();
+            output.notes.push(Note::MembersChanged { index: entry.index, configuration });
+        }
+    }
+}
+
+/// What an operator's change begins with: learners, if somebody is new, else the joint configuration.
+fn first_step(current: &Configuration, change: MemberChange) -> Configuration {
+    let MemberChange { add, remove } = change;
+    let mut next = current.clone();
+    next.learners.retain(|id| !remove.contains(id));
+    let target = current.next_voters.as_ref().unwrap_or(&current.voters);
+    let mut voters: BTreeSet<NodeId> = target.difference(&remove).copied().collect();
+    voters.extend(add.keys());
+    next.learners.extend(add.keys());
+    next.members.extend(add);
+    let has_new = voters.iter().any(|id| !current.is_voter(*id));
+    next.next_voters = (voters != current.voters).then_some(voters);
+    match next.next_voters.clone() {
+        Some(voters) if !has_new => joint_step(&next, voters),
+        Some(_) | None => next.tidied(),
+    }
+}
+
+/// From here on both sets of voters have to agree.
+fn joint_step(current: &Configuration, next_voters: BTreeSet<NodeId>) -> Configuration {
+    let mut next = current.clone();
+    next.learners.retain(|id| !next_voters.contains(id));
+    next.outgoing = std::mem::replace(&mut next.voters, next_voters);
+    next.next_voters = None;
+    next
+}
+
+/// The new voters alone.
+fn last_step(current: &Configuration) -> Configuration {
+    Configuration { outgoing: BTreeSet::new(), ..current.clone() }.tidied()
+}
+
+impl Configuration {
+    /// Without addresses of those that do not belong to it.
+    fn tidied(mut self) -> Configuration {
+        let members: BTreeSet<NodeId> = self.members().collect();
+        self.members.retain(|id, _| members.contains(id));
+        self
+    }
+
+    /// The same with other names for all nodes.
+    pub fn renamed(&self, new: super::Renaming) -> Configuration {
+        let set = |ids: &BTreeSet<NodeId>| ids.iter().copied().map(new).collect();
+        Configuration {
+            voters: set(&self.voters),
+            outgoing: set(&self.outgoing),
+            learners: set(&self.learners),
+            next_voters: self.next_voters.as_ref().map(set),
+            members: self.members.iter().map(|(id, member)| (new(*id), member.clone())).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids =
+            |ids: &BTreeSet<NodeId>| ids.iter().map(NodeId::to_string).collect::<Vec<String>>().join(" ");
+        write!(f, "voters {}", ids(&self.voters))?;
+        if !self.outgoing.is_empty() {
+            write!(f, ", outgoing {}", ids(&self.outgoing))?;
+        }
+        if !self.learners.is_empty() {
+            write!(f, ", learners {}", ids(&self.learners))?;
+        }
+        match &self.next_voters {
+            Some(next) => write!(f, ", next voters {}", ids(next)),
+            None => Ok(()),
+        }
+    }
+}
