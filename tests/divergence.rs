@@ -7,7 +7,7 @@ mod support;
 use raftkv::kv::{Applied, KvStore};
 use raftkv::node::{Event, Fault, Node, NodeSettings, Rejection, Rim, Work};
 use raftkv::raft::{Configuration, Log, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{MemoryDisk, Opening, Storage};
+use raftkv::storage::{FirstStart, MemoryDisk, Opening, Storage};
 use raftkv::types::{Command, Entry, Incarnation, NodeId, Term};
 use raftkv::wire::peer::Envelope;
 use serde_json::json;
@@ -57,7 +57,7 @@ impl Member {
             cluster: "test".to_owned(),
             node: id,
             voters: voters.to_vec(),
-            bootstrap: true,
+            first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(u64::from(id.0)),
             segment_limit_bytes: 1 << 20,
         };

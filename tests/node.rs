@@ -7,7 +7,7 @@ use raftkv::raft::message::{
     AppendEntries, AppendOutcome, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
 };
 use raftkv::raft::{Body, Configuration, Log, Message, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{Failure, MemoryDisk, Opening, Storage, StorageError};
+use raftkv::storage::{Failure, FirstStart, MemoryDisk, Opening, Storage, StorageError};
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use raftkv::wire::peer::Envelope;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl Harness {
             cluster: "test".to_owned(),
             node: NodeId(1),
             voters: voters.clone(),
-            bootstrap: true,
+            first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(7),
             segment_limit_bytes: 1 << 20,
         };

@@ -4,7 +4,8 @@
 
 use raftkv::raft::{HardState, Output};
 use raftkv::storage::{
-    FileDisk, Identity, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES, Storage, StorageError,
+    FileDisk, FirstStart, Identity, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES, Storage,
+    StorageError,
 };
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use std::fs;
@@ -18,7 +19,7 @@ fn opening() -> Opening {
         cluster: "demo".to_string(),
         node: NodeId(1),
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
-        bootstrap: true,
+        first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0xabcd),
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
@@ -74,7 +75,8 @@ fn a_node_comes_back_with_what_it_saved() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("data/node-1");
     node_that_ran(&folder, &opening());
-    let (storage, recovered) = open(&folder, &Opening { bootstrap: false, ..opening() }).unwrap();
+    let (storage, recovered) =
+        open(&folder, &Opening { first_start: FirstStart::Refused, ..opening() }).unwrap();
     assert_eq!(recovered.hard_state, HardState { term: Term(2), voted_for: None });
     assert_eq!(recovered.base, EntryId::NONE);
     assert_eq!(recovered.entries, [entries(1, 0..2), entries(2, 2..6)].concat());
@@ -107,7 +109,7 @@ fn a_folder_is_opened_by_one_at_a_time() {
 #[test]
 fn an_empty_folder_is_refused_without_bootstrap_and_stays_empty() {
     let temp = tempfile::tempdir().unwrap();
-    let cautious = Opening { bootstrap: false, ..opening() };
+    let cautious = Opening { first_start: FirstStart::Refused, ..opening() };
     for _ in 0..2 {
         let line = refusal(temp.path(), &cautious);
         assert!(line.contains("NEW cluster needs --bootstrap"), "{line}");
@@ -121,15 +123,15 @@ fn an_empty_folder_is_refused_without_bootstrap_and_stays_empty() {
 
 #[test]
 fn bootstrap_with_data_there_does_nothing() {
-    let contents_after_start = |bootstrap, incarnation| {
+    let contents_after_start = |first_start, incarnation| {
         let temp = tempfile::tempdir().unwrap();
         node_that_ran(temp.path(), &opening());
-        open(temp.path(), &Opening { bootstrap, incarnation, ..opening() }).unwrap();
+        open(temp.path(), &Opening { first_start, incarnation, ..opening() }).unwrap();
         let contents = |file: &PathBuf| fs::read(file).unwrap();
         files(temp.path()).iter().map(contents).collect::<Vec<Vec<u8>>>()
     };
-    let without = contents_after_start(false, Incarnation(0xabcd));
-    assert_eq!(contents_after_start(true, Incarnation(1)), without);
+    let without = contents_after_start(FirstStart::Refused, Incarnation(0xabcd));
+    assert_eq!(contents_after_start(FirstStart::Bootstrap, Incarnation(1)), without);
 }
 
 #[test]

@@ -34,7 +34,7 @@ use crate::config::{Config, ConfigError, NodeConfig};
 use crate::kv::KvStore;
 use crate::node::{Node, NodeSettings, NodeStatus};
 use crate::raft::{Configuration, Log, RaftState, Settings, Start};
-use crate::storage::{FileDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
+use crate::storage::{FileDisk, FirstStart, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
 use crate::types::{AppliedState, Incarnation, NodeId};
 use crate::wire::peer::{Hello, PROTOCOL_VERSION};
 use client_listener::ClientListener;
@@ -182,7 +182,7 @@ fn open_storage(
         cluster: config.cluster.clone(),
         node,
         voters: config.node_ids(),
-        bootstrap: options.bootstrap,
+        first_start: if options.bootstrap { FirstStart::Bootstrap } else { FirstStart::Refused },
         incarnation: Incarnation(incarnation),
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     };

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::kv::KvStore;
 use crate::node::{Event, Fault, Node, Rejection, Rim, Work};
 use crate::raft::{Configuration, HardState, Log, Note, RaftState, Start};
-use crate::storage::{MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
+use crate::storage::{FirstStart, MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
@@ -243,7 +243,7 @@ impl Machine {
             cluster: "sim".to_owned(),
             node: id,
             voters: plan.ids(),
-            bootstrap: self.last_boot == 0,
+            first_start: if self.last_boot == 0 { FirstStart::Bootstrap } else { FirstStart::Refused },
             incarnation: self.incarnation,
             segment_limit_bytes: plan.segment_limit_bytes,
         };

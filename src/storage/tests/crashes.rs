@@ -212,7 +212,7 @@ fn a_batch_whose_sync_failed_is_there_or_not_wherever_the_next_start_is_cut_shor
 fn a_first_start_is_whole_or_never_happened() {
     let whole = MemoryDisk::new();
     open(&whole).unwrap();
-    let cautious = Opening { bootstrap: false, ..opening() };
+    let cautious = Opening { first_start: FirstStart::Refused, ..opening() };
     let (mut empty, mut made) = (0, 0);
     for operation in 0..whole.operations() {
         for mut choose in choices() {

@@ -33,7 +33,9 @@ struct Known(Option<(u64, Vec<NodeId>, Model)>);
 
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((boot, peers, Model { hard_state, entries })) = &self.0 else { return write!(f, "nothing") };
+        let Some((boot, peers, Model { hard_state, entries, .. })) = &self.0 else {
+            return write!(f, "nothing");
+        };
         write!(f, "[boot {boot}, {peers:?}, term {}, vote {:?}:", hard_state.term, hard_state.voted_for)?;
         entries.iter().try_for_each(|entry| write!(f, " {} of {}", entry.id(), entry.size_bytes()))?;
         write!(f, "]")
@@ -69,8 +71,8 @@ struct Life {
     spans: Vec<Span>,
 }
 
-fn opening_with(limit_bytes: u64, bootstrap: bool) -> Opening {
-    Opening { segment_limit_bytes: limit_bytes, bootstrap, ..opening() }
+fn opening_with(limit_bytes: u64, first_start: FirstStart) -> Opening {
+    Opening { segment_limit_bytes: limit_bytes, first_start, ..opening() }
 }
 
 /// A call's changes, from where to where in the history (nowhere, if it failed), and what is known before and
@@ -103,7 +105,7 @@ fn live(limit_bytes: u64, disk: &RecordingDisk, known: Known, calls: &[Call]) ->
         let mut after = before.after(call);
         let outcome = match (&mut storage, call) {
             (slot, Call::Open) => {
-                let opened = Storage::open(disk.clone(), &opening_with(limit_bytes, true));
+                let opened = Storage::open(disk.clone(), &opening_with(limit_bytes, FirstStart::Bootstrap));
                 opened.map(|(opened, recovered)| {
                     // What a start returns counts from then on.
                     after = Known::of(&opened, recovered);
@@ -143,7 +145,7 @@ impl Life {
 /// Starts on a copy of these files and says what is known; without `--bootstrap`, so that an empty folder is
 /// nothing.
 fn observe(life: &Life, folder: &Folder) -> Result<Known, StorageError> {
-    match Storage::open(disk_of(folder), &opening_with(life.limit_bytes, false)) {
+    match Storage::open(disk_of(folder), &opening_with(life.limit_bytes, FirstStart::Refused)) {
         Ok((storage, recovered)) => Ok(Known::of(&storage, recovered)),
         Err(StorageError::Empty { .. }) => Ok(Known::default()),
         Err(error) => Err(error),
@@ -194,7 +196,7 @@ fn check_state(life: &Life, folder: &Folder, allowed: &[Known], what: &str) -> K
     let known = observe(life, folder).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
     assert!(allowed.contains(&known), "{name}, {what}: {known:?}, expected one of {allowed:?}");
     let disk = disk_of(folder);
-    let open = || Storage::open(disk.clone(), &opening_with(life.limit_bytes, true));
+    let open = || Storage::open(disk.clone(), &opening_with(life.limit_bytes, FirstStart::Bootstrap));
     let made = known.after(&Call::Open);
     for start in ["a start", "a second start"] {
         let (storage, recovered) = open().unwrap_or_else(|error| panic!("{name}, {what}, {start}: {error}"));
@@ -209,7 +211,7 @@ fn check_state(life: &Life, folder: &Folder, allowed: &[Known], what: &str) -> K
 /// Cuts the power in the start after a power cut too, wherever it changes something.
 fn interrupt_recovery(life: &Life, folder: &Folder, known: &Known, tally: &mut Tally, what: &str) {
     let disk = RecordingDisk::new(folder, &[]);
-    let opened = Storage::open(disk.clone(), &opening_with(life.limit_bytes, true));
+    let opened = Storage::open(disk.clone(), &opening_with(life.limit_bytes, FirstStart::Bootstrap));
     drop(opened.unwrap_or_else(|error| panic!("{}, {what}: {error}", life.name)));
     let mut allowed = vec![known.clone()];
     if *known == Known::default() {
