@@ -227,43 +227,6 @@ struct Noop {
     op: &'static str,
 }
 
-/// One line of a snapshot as it stands in its file, without the line break: JSON text, one object with its
-/// checksum as the first member. The core carries it unread. Cloning shares the text.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SnapshotLine(Arc<RawValue>);
-
-impl SnapshotLine {
-    /// The line of this text. Fails when the text is not one JSON value on a line of its own.
-    pub fn from_json(text: String) -> Result<SnapshotLine, serde_json::Error> {
-        Command::from_json(text).map(|Command(raw)| SnapshotLine(raw))
-    }
-
-    /// The JSON text.
-    pub fn text(&self) -> &str {
-        self.0.get()
-    }
-
-    /// What it takes in the file, the line break included.
-    pub fn size_bytes(&self) -> u64 {
-        self.text().len() as u64 + 1
-    }
-}
-
-impl PartialEq for SnapshotLine {
-    fn eq(&self, other: &SnapshotLine) -> bool {
-        self.text() == other.text()
-    }
-}
-
-impl Eq for SnapshotLine {}
-
-impl std::hash::Hash for SnapshotLine {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
-    }
-}
-
 impl PartialEq for Command {
     fn eq(&self, other: &Command) -> bool {
         self.text() == other.text()

@@ -58,6 +58,7 @@ impl From<Answer> for Outcome {
             Answer::StaleSeq { .. } => Outcome::StaleSeq,
             Answer::SessionExpired { .. } => Outcome::SessionExpired,
             Answer::Noop
+            | Answer::Configured { .. }
             | Answer::Set { .. }
             | Answer::Deleted { .. }
             | Answer::Swapped { .. }
@@ -90,6 +91,7 @@ impl Outcome {
         match self {
             Outcome::Written(answer) => match answer {
                 Answer::Set { index }
+                | Answer::Configured { index }
                 | Answer::Deleted { index, .. }
                 | Answer::Swapped { index }
                 | Answer::NotSwapped { index, .. } => Some(*index),
@@ -193,7 +195,7 @@ impl Operation {
     pub fn command(&self) -> Option<&Command> {
         match &self.op {
             Op::Write(command) => Some(command),
-            Op::Read { .. } | Op::Status => None,
+            Op::Read { .. } | Op::Status | Op::Operator(_) => None,
         }
     }
 
@@ -218,6 +220,7 @@ impl Operation {
                 format!(r#"{{"op":"scan","prefix":{},"limit":{limit}{after}{stale}}}"#, json(prefix))
             }
             Op::Status => r#"{"op":"status"}"#.to_owned(),
+            Op::Operator(op) => format!("{op:?}"),
         }
     }
 }
@@ -252,7 +255,7 @@ impl History {
             if operation.attempts.iter().any(backwards) {
                 return refuse("an attempt ends before it is sent");
             }
-            if operation.op == Op::Status {
+            if matches!(operation.op, Op::Status | Op::Operator(_)) {
                 return refuse("a status is about one node, and nothing that a history can judge");
             }
             match operation.client_seq() {

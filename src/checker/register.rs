@@ -269,14 +269,14 @@ impl<'a> Action<'a> {
 fn key_of(op: &Op) -> Option<String> {
     match op {
         Op::Read { read: Read::Get { key }, .. } => Some(key.clone()),
-        Op::Read { read: Read::Scan { .. }, .. } | Op::Status => None,
+        Op::Read { read: Read::Scan { .. }, .. } | Op::Status | Op::Operator(_) => None,
         Op::Write(command) => match command::read(command.text()) {
             Reading::Write(write) => match write.operation {
                 command::Operation::Set { key, .. }
                 | command::Operation::Delete { key }
                 | command::Operation::Cas { key, .. } => Some(key.content.into_owned()),
             },
-            Reading::Noop | Reading::Unknown { .. } | Reading::Invalid(_) => None,
+            Reading::Noop | Reading::Configuration | Reading::Unknown { .. } | Reading::Invalid(_) => None,
         },
     }
 }

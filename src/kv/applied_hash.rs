@@ -38,14 +38,26 @@ impl<'a> Effect<'a> {
 }
 
 /// The running hash: 0 before the first entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct AppliedHash {
     value: u64,
     /// Used anew for each entry, kept for its memory.
     encoding: Vec<u8>,
 }
 
+/// Without the memory, which can be as large as the longest command.
+impl Clone for AppliedHash {
+    fn clone(&self) -> AppliedHash {
+        AppliedHash::of(self.value)
+    }
+}
+
 impl AppliedHash {
+    /// Goes on from this value.
+    pub(super) fn of(value: u64) -> AppliedHash {
+        AppliedHash { value, encoding: Vec::new() }
+    }
+
     pub(super) fn value(&self) -> u64 {
         self.value
     }
@@ -107,6 +119,10 @@ impl AppliedHash {
                 self.tag(6);
                 self.number(*seq);
             }
+            Answer::Configured { index } => {
+                self.tag(7);
+                self.signed(index.0);
+            }
         }
     }
 
@@ -165,6 +181,8 @@ mod tests {
             Answer::StaleSeq { seq: 2, last: 3 },
             Answer::SessionExpired { seq: 2 },
             Answer::SessionExpired { seq: 3 },
+            Answer::Configured { index },
+            Answer::Configured { index: Index(1) },
         ];
         let changes = [
             Change::Set { key: "a", value: "b" },

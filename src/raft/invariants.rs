@@ -113,8 +113,8 @@ impl RaftState {
             }
             (RoleName::Candidate, RoleName::Candidate | RoleName::Leader) => same_term,
             (RoleName::Leader, RoleName::Leader) => same_term,
-            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step, and
-            // a follower that the leader asks to campaign needs no pre-votes.
+            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step,
+            // and a follower that the leader asks to campaign needs no pre-votes.
             (RoleName::PreCandidate, RoleName::Candidate)
             | (RoleName::Follower, RoleName::Candidate | RoleName::Leader) => self.term == before.term.next(),
             (RoleName::PreCandidate, RoleName::Leader) => false,

@@ -7,6 +7,7 @@ use super::message::Message;
 use super::note::Note;
 use crate::types::{Entry, EntryId, Index, NodeId, RequestId, SnapshotLine, Term};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What figure 2 calls persistent state beside the log: must be on stable storage before any message that
 /// follows from it leaves.
@@ -56,6 +57,23 @@ pub enum TransferRefusal {
     },
     /// There is no other voter.
     NobodyElse,
+}
+
+impl fmt::Display for TransferRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransferRefusal::NotLeader { leader: Some(leader) } => {
+                write!(f, "only the leader hands the lead over, and that is {leader}")
+            }
+            TransferRefusal::NotLeader { leader: None } => {
+                f.write_str("only a leader hands the lead over, and none is known")
+            }
+            TransferRefusal::UnderWay => f.write_str("the lead is being handed over already"),
+            TransferRefusal::LeadsAlready => f.write_str("this node leads already"),
+            TransferRefusal::NoVoter { id } => write!(f, "{id} has no vote, and only a voter can lead"),
+            TransferRefusal::NobodyElse => f.write_str("there is no other voter"),
+        }
+    }
 }
 
 /// A piece of a snapshot that was received and follows what was received before: to be written.

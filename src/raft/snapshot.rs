@@ -22,7 +22,7 @@ use super::output::{Output, ReceivedChunk};
 use super::progress::{Pace, Progress};
 use super::role::Role;
 use super::state::RaftState;
-use crate::types::{EntryId, NodeId, SnapshotLine, Term};
+use crate::types::{EntryId, NodeId, Term};
 
 /// A snapshot that is being received. It belongs to the term: another leader's file of the same entry need
 /// not be the same to the byte.
@@ -84,7 +84,7 @@ impl RaftState {
         }
         let Some(incoming) = &mut self.incoming else { return Received::Bytes(0) };
         if offset == incoming.received_bytes && !chunk.lines.is_empty() && !incoming.is_complete {
-            incoming.received_bytes += chunk.lines.iter().map(SnapshotLine::size_bytes).sum::<u64>();
+            incoming.received_bytes += chunk.lines.iter().map(|line| line.size_bytes() as u64).sum::<u64>();
             incoming.is_complete = chunk.is_last;
             output.chunks.push(chunk);
         }

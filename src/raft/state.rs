@@ -15,6 +15,7 @@ use super::snapshot::Incoming;
 use crate::types::{Command, EntryId, Index, NodeId, RequestId, Term};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// What can happen to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -432,6 +433,21 @@ impl RaftState {
     /// Who belongs to the cluster, by the newest entry of this node's log that says so, committed or not.
     pub fn configuration(&self) -> &Configuration {
         self.configurations.current()
+    }
+
+    /// The same, shared.
+    pub fn shared_configuration(&self) -> Arc<Configuration> {
+        self.configurations.shared()
+    }
+
+    /// Whether a follower is being sent a snapshot.
+    pub fn is_sending_snapshot(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let patience_ticks = self.settings.election_timeout_max_ticks;
+        leader.progress.values().any(|progress| {
+            let is_behind = matches!(progress.pace, super::progress::Pace::Snapshot { .. });
+            is_behind && progress.silent_ticks < patience_ticks
+        })
     }
 
     /// Where that entry stands; none when the log begins under this configuration.

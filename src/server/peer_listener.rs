@@ -122,17 +122,16 @@ impl Shared {
         if hello.to != own.from {
             return Err(format!("it looks for {}, and this is {}", hello.to, own.from));
         }
-        if !own.first_voters.contains(&peer) {
-            return Err(format!("{peer} is not one of {:?}", own.first_voters));
-        }
-        if hello.first_voters != own.first_voters {
+        // Who has joined later knows nothing of the first voters.
+        let has_joined = hello.first_voters.is_empty() || own.first_voters.is_empty();
+        if !has_joined && hello.first_voters != own.first_voters {
             let (theirs, ours) = (&hello.first_voters, &own.first_voters);
             return Err(format!(
                 "{peer} was started in a cluster of {theirs:?}, and {} in one of {ours:?}",
                 own.from
             ));
         }
-        check_incarnation(&self.listener.inbox, peer, hello.incarnation)
+        check_incarnation(&self.listener.inbox, peer, hello.incarnation, hello.address.clone())
     }
 
     /// Reads until the connection breaks or is replaced; says why it ended.

@@ -149,6 +149,17 @@ impl Identity {
         }
     }
 
+    /// Forgets the peers that this picks out; durable when this returns.
+    pub(super) fn forget_peers<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        picks: impl Fn(NodeId) -> bool,
+    ) -> Result<(), DiskFault> {
+        let count = self.peers.len();
+        self.peers.retain(|peer, _| !picks(*peer));
+        if self.peers.len() == count { Ok(()) } else { self.save(disk) }
+    }
+
     /// Lets the node vote from now on; durable when this returns.
     pub(super) fn allow_vote<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
         self.must_not_vote = false;

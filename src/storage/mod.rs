@@ -184,6 +184,12 @@ impl<D: Disk> Storage<D> {
         self.do_or_give_up(|storage| storage.identity.remember_peer(&mut storage.disk, peer, incarnation))
     }
 
+    /// Forgets the incarnations of the peers that this picks out: durably, when this returns. Each may show
+    /// another one then.
+    pub fn forget_peers(&mut self, picks: impl Fn(NodeId) -> bool) -> Result<(), StorageError> {
+        self.do_or_give_up(|storage| storage.identity.forget_peers(&mut storage.disk, picks))
+    }
+
     /// Saves an output's `hard_state`, `truncate_from` and `entries` as one batch, which survives a power cut
     /// when this returns `Ok`, and otherwise counts as a whole or not at all. Costs one write and one sync,
     /// and nothing when there is nothing to save.

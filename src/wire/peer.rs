@@ -69,9 +69,13 @@ pub struct Hello {
     /// The random number that the sender drew when its data directory was made: another one under the same id
     /// means a node that has lost its disk.
     pub incarnation: Incarnation,
-    /// The voters of the cluster's first configuration, as the sender has them on disk; none when it joins a
-    /// cluster and has not learnt them yet.
+    /// The voters of the cluster's first configuration, as the sender has them on disk; none when it has
+    /// joined the cluster later.
     pub first_voters: Vec<NodeId>,
+    /// Where the sender takes connections of other nodes: so one that has just joined, or was away while
+    /// members changed, can answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 /// Who has accepted a [`Hello`].

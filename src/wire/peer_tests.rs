@@ -119,6 +119,7 @@ fn hello() -> Hello {
         boot: 3,
         incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
+        address: None,
     }
 }
 
@@ -424,6 +425,22 @@ fn proposals_are_the_senders_own() {
     poison.proposals[0].command = command(r#"{"op":"set","key":""}"#);
     assert!(decode_body(Body::ForwardProposals(poison)).is_err(), "it would end every node that applies it");
     assert_invalid(forward_response(3), "request n3/1/8 refused to n2");
+}
+
+#[test]
+fn a_leaders_own_commands_are_entries_and_never_proposals() {
+    for own in [Command::noop(), Command::configuration()] {
+        let mut append = append_entries();
+        append.entries[1].command = own.clone();
+        assert!(decode_body(Body::AppendEntries(append)).is_ok());
+        let mut forwarded = forward();
+        forwarded.proposals[1].command = own.clone();
+        let why = format!("a proposal of a leader's own command: {}", own.text());
+        assert_invalid(Body::ForwardProposals(forwarded), &why);
+        let mut in_other_letters = forward();
+        in_other_letters.proposals[1].command = command(&own.text().replace("op", "\\u006fp"));
+        assert!(decode_body(Body::ForwardProposals(in_other_letters)).is_err());
+    }
 }
 
 #[test]

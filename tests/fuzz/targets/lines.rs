@@ -132,7 +132,7 @@ fn answer(op: Op, store: &mut KvStore, seen: &mut Seen) -> Response {
             assert!(page.items.iter().all(|item| item.key.starts_with(&prefix)));
             Response::Scanned { page, index }
         }
-        Op::Status => {
+        Op::Status | Op::Operator(_) => {
             seen.insert("status");
             Response::error(client::ErrorCode::Unavailable, "there is no node here")
         }
