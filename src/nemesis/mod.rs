@@ -136,7 +136,7 @@ pub fn run(options: &Options, say: Say<'_>, interrupted: &AtomicBool) -> Result<
     let counts = verdict::judge(&run, &machines, &history, &statuses, agreed);
     demand_all(options, &run, &choice.faults, &ceilings);
     let report = Report::of(options, &run, &choice, &statuses, &ceilings, counts);
-    folder.finish(report, &history, &machines)
+    folder.finish(report, &history, machines)
 }
 
 fn choose(options: &Options) -> Result<Choice, HarnessFailure> {
@@ -355,14 +355,18 @@ impl Folder {
         self,
         mut report: Report,
         history: &History,
-        machines: &Machines,
+        machines: Machines,
     ) -> Result<Report, HarnessFailure> {
         let path = match self {
-            Folder::Passing(_) if report.findings.is_empty() => return Ok(report),
+            Folder::Passing(_) if report.findings.is_empty() => {
+                // A folder in which disks are mounted can not go away.
+                drop(machines);
+                return Ok(report);
+            }
             Folder::Passing(folder) => folder.keep(),
             Folder::Kept(path) => path,
         };
-        report::keep(&path, &report, history, machines)
+        report::keep(&path, &report, history, &machines)
             .map_err(|error| HarnessFailure(format!("{}: {error}", path.display())))?;
         report.kept = Some(path);
         Ok(report)
