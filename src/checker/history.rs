@@ -138,6 +138,9 @@ impl Attempt {
 pub struct Operation {
     /// Who asked. Only shown: a client's name for `(client, seq)` stands in the op itself.
     pub client: usize,
+    /// The connection on which it was sent behind others that had no answer yet, a name of the history's own.
+    /// None when its client had waited for all before it: then real time says as much.
+    pub pipeline: Option<u64>,
     /// What for: a write or a read.
     pub op: Op,
     /// In the order in which they were sent.
@@ -147,7 +150,12 @@ pub struct Operation {
 impl Operation {
     /// An operation that is first sent at this moment.
     pub fn sent(client: usize, op: Op, at: u64) -> Operation {
-        Operation { client, op, attempts: vec![Attempt { sent: at, ended: None }] }
+        Operation { client, pipeline: None, op, attempts: vec![Attempt { sent: at, ended: None }] }
+    }
+
+    /// An operation that is sent on this connection at this moment, whatever else is under way there.
+    pub fn pipelined(client: usize, pipeline: u64, op: Op, at: u64) -> Operation {
+        Operation { pipeline: Some(pipeline), ..Operation::sent(client, op, at) }
     }
 
     /// Sends it again. Returns the attempt's place in `attempts`.
@@ -228,7 +236,7 @@ impl Operation {
 /// All operations of a run. Every write that was sent to the cluster must be here; reads may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// In any order.
+    /// In any order, but for those of one pipeline, which stand in the order in which they were sent.
     pub operations: Vec<Operation>,
 }
 
@@ -258,6 +266,9 @@ impl History {
             if matches!(operation.op, Op::Status | Op::Operator(_)) {
                 return refuse("a status is about one node, and nothing that a history can judge");
             }
+            if operation.pipeline.is_some() && operation.attempts.len() != 1 {
+                return refuse("what stands in a pipeline is sent once");
+            }
             match operation.client_seq() {
                 Some(client_seq) => {
                     if by_client_seq.insert(client_seq, number).is_some() {
@@ -276,6 +287,9 @@ impl History {
         let Some(operation) = self.operations.get(number) else { return format!("operation {number}") };
         let mut text =
             format!("operation {number} of client {}, {}", operation.client, operation.request_text());
+        if let Some(pipeline) = operation.pipeline {
+            text += &format!(", in pipeline {pipeline}");
+        }
         for (place, Attempt { sent, ended }) in operation.attempts.iter().enumerate() {
             let again = if place == 0 { "" } else { " again" };
             text += &match ended {

@@ -39,6 +39,8 @@ pub(super) struct Call<'a> {
     pub began: u64,
     pub ended: u64,
     pub action: Action<'a>,
+    /// The connection on which it has an order with others, see [`super::Operation::pipeline`].
+    pub pipeline: Option<u64>,
 }
 
 /// A write of which nobody knows whether it took effect, or will.
@@ -115,7 +117,7 @@ impl<'a> Register<'a> {
             self.nonsense.get_or_insert(number);
             return;
         };
-        self.calls.push(Call { number, began, ended, action });
+        self.calls.push(Call { number, began, ended, action, pipeline: operation.pipeline });
     }
 
     fn value(&mut self, text: &'a str) -> Value {
@@ -234,6 +236,15 @@ impl OpenWrite<'_> {
     /// Whether it sets a value that nobody names.
     pub fn is_unnamed_set(&self) -> bool {
         self.expect.is_none() && self.kind == Value::UNNAMED
+    }
+}
+
+impl Call<'_> {
+    /// Whether its connection promises that this one's effect is seen by that later one. Only two reads may
+    /// be served in any order.
+    pub fn must_come_before(&self, later: &Call<'_>) -> bool {
+        let are_reads = matches!((self.action, later.action), (Action::Got(_), Action::Got(_)));
+        self.pipeline.is_some() && self.pipeline == later.pipeline && !are_reads
     }
 }
 
