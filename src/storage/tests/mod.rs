@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod lives;
 mod random;
 mod recording;
 mod snapshots;
