@@ -14,7 +14,7 @@ use super::history::{Attempt, History, Operation, Outcome};
 use super::model::Model;
 use crate::kv::command::{self, Reading};
 use crate::kv::{Answer, Applied, KvStore, Page};
-use crate::types::{Entry, EntryId, Index};
+use crate::types::{Command, Entry, EntryId, Index};
 use crate::wire::client::{Op, Read};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,7 +79,7 @@ fn follows(last: EntryId, entry: &Entry) -> Checked {
         return Err(Violation::new("P2", format!("{} stands after {last} in the log", entry.id())));
     }
     match command::read(entry.command.text()) {
-        Reading::Write(_) | Reading::Noop => Ok(()),
+        Reading::Write(_) | Reading::Noop | Reading::Configuration => Ok(()),
         Reading::Unknown { .. } | Reading::Invalid(_) => {
             Err(Violation::new("P4", format!("{entry:?} cannot be applied")))
         }
@@ -209,7 +209,7 @@ impl<'a> Account<'a> {
 
     /// An entry of the log is one of these.
     fn take(&mut self, history: &History, entry: &Entry) -> Checked {
-        if entry.command.text() == crate::types::Command::noop().text() {
+        if [Command::noop(), Command::configuration()].contains(&entry.command) {
             return Ok(());
         }
         if let Some(left) = self.left.get_mut(entry.command.text()).filter(|left| **left > 0) {

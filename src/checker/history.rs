@@ -58,6 +58,7 @@ impl From<Answer> for Outcome {
             Answer::StaleSeq { .. } => Outcome::StaleSeq,
             Answer::SessionExpired { .. } => Outcome::SessionExpired,
             Answer::Noop
+            | Answer::Configured { .. }
             | Answer::Set { .. }
             | Answer::Deleted { .. }
             | Answer::Swapped { .. }
@@ -90,6 +91,7 @@ impl Outcome {
         match self {
             Outcome::Written(answer) => match answer {
                 Answer::Set { index }
+                | Answer::Configured { index }
                 | Answer::Deleted { index, .. }
                 | Answer::Swapped { index }
                 | Answer::NotSwapped { index, .. } => Some(*index),

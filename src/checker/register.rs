@@ -276,7 +276,7 @@ fn key_of(op: &Op) -> Option<String> {
                 | command::Operation::Delete { key }
                 | command::Operation::Cas { key, .. } => Some(key.content.into_owned()),
             },
-            Reading::Noop | Reading::Unknown { .. } | Reading::Invalid(_) => None,
+            Reading::Noop | Reading::Configuration | Reading::Unknown { .. } | Reading::Invalid(_) => None,
         },
     }
 }

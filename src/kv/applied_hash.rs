@@ -107,6 +107,10 @@ impl AppliedHash {
                 self.tag(6);
                 self.number(*seq);
             }
+            Answer::Configured { index } => {
+                self.tag(7);
+                self.signed(index.0);
+            }
         }
     }
 
@@ -165,6 +169,8 @@ mod tests {
             Answer::StaleSeq { seq: 2, last: 3 },
             Answer::SessionExpired { seq: 2 },
             Answer::SessionExpired { seq: 3 },
+            Answer::Configured { index },
+            Answer::Configured { index: Index(1) },
         ];
         let changes = [
             Change::Set { key: "a", value: "b" },

@@ -102,6 +102,7 @@ impl KvStore {
         let reading = command::read(entry.command.text());
         let effect = match &reading {
             Reading::Noop => Effect::of(Answer::Noop, Change::None),
+            Reading::Configuration => Effect::of(Answer::Configured { index: id.index }, Change::None),
             Reading::Write(write) => self.write(write, id.index),
             Reading::Unknown { op } => return Applied::Unknown { op: op.clone() },
             Reading::Invalid(problem) => panic!("entry {id} holds what can not be applied: {problem}"),
@@ -307,6 +308,18 @@ mod tests {
         assert_eq!(store.last_applied(), Index(1));
         assert_ne!(store.applied_hash(), hash);
         assert_eq!(value(&store, "x").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_change_of_members_changes_nothing_but_counts_and_is_no_noop() {
+        let mut store = store_of(&[&set("x", "1")]);
+        let mut other = store.clone();
+        let configured = Answer::Configured { index: Index(1) };
+        assert_eq!(apply(&mut store, Command::configuration().text()), configured);
+        assert_eq!(store.last_applied(), Index(1));
+        assert_eq!(value(&store, "x").as_deref(), Some("1"));
+        apply(&mut other, Command::noop().text());
+        assert_ne!(store.applied_hash(), other.applied_hash());
     }
 
     #[test]

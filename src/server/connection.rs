@@ -258,6 +258,7 @@ fn size_bytes(response: &Response) -> usize {
         }
         Response::Written(
             Answer::Noop
+            | Answer::Configured { .. }
             | Answer::Set { .. }
             | Answer::Deleted { .. }
             | Answer::Swapped { .. }

@@ -415,6 +415,22 @@ fn proposals_are_the_senders_own() {
 }
 
 #[test]
+fn a_leaders_own_commands_are_entries_and_never_proposals() {
+    for own in [Command::noop(), Command::configuration()] {
+        let mut append = append_entries();
+        append.entries[1].command = own.clone();
+        assert!(decode_body(Body::AppendEntries(append)).is_ok());
+        let mut forwarded = forward();
+        forwarded.proposals[1].command = own.clone();
+        let why = format!("a proposal of a leader's own command: {}", own.text());
+        assert_invalid(Body::ForwardProposals(forwarded), &why);
+        let mut in_other_letters = forward();
+        in_other_letters.proposals[1].command = command(&own.text().replace("op", "\\u006fp"));
+        assert!(decode_body(Body::ForwardProposals(in_other_letters)).is_err());
+    }
+}
+
+#[test]
 fn a_peers_line_has_room_for_any_clients_line() {
     assert_eq!(max_peer_line_bytes(4096), 2 * 4096 + 65536);
     let text = format!(r#"{{"op":"set","value":"{}"}}"#, "x".repeat(1 << 20));

@@ -109,6 +109,7 @@ fn log(writes: &[&str]) -> Vec<Entry> {
     let entry = |(place, words): (usize, &&str)| {
         let command = match *words {
             "noop" => Command::noop(),
+            "configuration" => Command::configuration(),
             words => match op(words) {
                 Op::Write(command) => command,
                 other => panic!("no write: {other:?}"),

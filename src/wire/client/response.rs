@@ -152,7 +152,9 @@ fn render_answer(answer: &Answer, out: &mut Vec<u8>) {
     match answer {
         // Nobody waits for a leader's own entry; its line would say no more than that it is done.
         Answer::Noop => push(out, "\"ok\":true"),
-        Answer::Set { index } => put(out, format_args!("\"ok\":true,\"index\":{index}")),
+        Answer::Set { index } | Answer::Configured { index } => {
+            put(out, format_args!("\"ok\":true,\"index\":{index}"))
+        }
         Answer::Deleted { index, deleted } => {
             put(out, format_args!("\"ok\":true,\"index\":{index},\"deleted\":{deleted}"));
         }
@@ -248,6 +250,7 @@ mod tests {
             (Response::Got { value: current.clone(), index }, r#"{"ok":true,"value":{"a": 1.0},"index":7}"#),
             (Response::Got { value: None, index: Index::NONE }, r#"{"ok":true,"value":null,"index":-1}"#),
             (Response::Written(Answer::Set { index }), r#"{"ok":true,"index":7}"#),
+            (Response::Written(Answer::Configured { index }), r#"{"ok":true,"index":7}"#),
             (
                 Response::Written(Answer::Deleted { index, deleted: true }),
                 r#"{"ok":true,"index":7,"deleted":true}"#,
