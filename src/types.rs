@@ -207,13 +207,16 @@ impl Command {
 
     /// The entry that a leader appends when its term starts, which changes nothing (paper section 8).
     pub fn noop() -> Command {
-        Command(Arc::from(serde_json::value::to_raw_value(&Noop { op: "noop" }).expect("plain text")))
+        Command::of_leader("noop")
     }
 
-    /// The command of an entry that carries a change of members, which changes nothing in the application.
+    /// The entry that carries a change of members, which changes nothing in the application.
     pub fn configuration() -> Command {
-        let raw = serde_json::value::to_raw_value(&Noop { op: "configuration" });
-        Command(Arc::from(raw.expect("plain text")))
+        Command::of_leader("configuration")
+    }
+
+    fn of_leader(op: &'static str) -> Command {
+        Command(Arc::from(serde_json::value::to_raw_value(&OnlyOp { op }).expect("plain text")))
     }
 
     /// The JSON text.
@@ -223,7 +226,7 @@ impl Command {
 }
 
 #[derive(Serialize)]
-struct Noop {
+struct OnlyOp {
     op: &'static str,
 }
 

@@ -39,7 +39,16 @@ pub(super) struct Links {
 impl Links {
     /// To the nodes that have these addresses.
     pub fn new(greeter: Greeter, addresses: BTreeMap<NodeId, String>, work: Sender<Work<Ticket>>) -> Links {
-        Links { greeter, queues: BTreeMap::new(), addresses, work }
+        let mut links = Links { greeter, queues: BTreeMap::new(), addresses, work };
+        links.connect();
+        links
+    }
+
+    /// Has a writer for everyone whose address is known, so that a connection stands before it is needed.
+    fn connect(&mut self) {
+        for peer in self.addresses.keys().copied().collect::<Vec<NodeId>>() {
+            self.queue(peer);
+        }
     }
 
     /// A node has connected, and said where it can be reached.
@@ -125,7 +134,9 @@ impl Rim<Ticket> for Links {
         }
         if is_committed {
             self.queues.retain(|id, _| configuration.is_member(*id));
+            self.addresses.retain(|id, _| configuration.is_member(*id));
         }
+        self.connect();
     }
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {

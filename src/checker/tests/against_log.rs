@@ -18,7 +18,16 @@ fn fails(writes: &[&str], lines: &[Words<'_>], property: &str, what: &str) {
 #[test]
 fn a_history_with_everything_passes() {
     passes(
-        &["noop", "set x 1", "cas x 1 2 c:1", "noop", "cas x 1 2 c:1", "delete x", "set x 3 d:1", "set y 4"],
+        &[
+            "noop",
+            "set x 1",
+            "cas x 1 2 c:1",
+            "configuration",
+            "cas x 1 2 c:1",
+            "delete x",
+            "set x 3 d:1",
+            "set y 4",
+        ],
         &[
             (0, 0, 5, "get x", "got null -1"),
             (0, 10, 20, "set x 1", "ok 1"),

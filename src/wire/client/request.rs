@@ -306,6 +306,10 @@ mod tests {
                 "unknown op `noop`; there are get, set, delete, cas, scan, status, members, change, transfer, snapshot, at byte 7",
             ),
             (
+                r#"{"op":"configuration"}"#,
+                "unknown op `configuration`; there are get, set, delete, cas, scan, status, at byte 7",
+            ),
+            (
                 r#"{"op":"GET\u001b[31m"}"#,
                 "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, change, transfer, snapshot, at byte 7",
             ),

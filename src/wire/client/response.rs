@@ -322,6 +322,7 @@ mod tests {
             (Response::Got { value: current.clone(), index }, r#"{"ok":true,"value":{"a": 1.0},"index":7}"#),
             (Response::Got { value: None, index: Index::NONE }, r#"{"ok":true,"value":null,"index":-1}"#),
             (Response::Written(Answer::Set { index }), r#"{"ok":true,"index":7}"#),
+            (Response::Written(Answer::Configured { index }), r#"{"ok":true,"index":7}"#),
             (
                 Response::Written(Answer::Deleted { index, deleted: true }),
                 r#"{"ok":true,"index":7,"deleted":true}"#,
