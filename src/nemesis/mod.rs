@@ -49,6 +49,7 @@ mod verdict;
 pub use fault::Fault;
 pub use report::Report;
 pub use run::Say;
+pub use tools::Strace;
 
 use crate::checker::History;
 use ceilings::Ceilings;

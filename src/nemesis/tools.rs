@@ -89,13 +89,13 @@ fn expressions(inject: &str) -> [String; 2] {
 }
 
 /// strace, attached to a process and bending one of its system calls until this is dropped.
-pub(super) struct Strace {
+pub struct Strace {
     child: Child,
 }
 
 impl Strace {
     /// Attaches to all threads of a process; `inject` is strace's own word for what happens, as
-    /// `fdatasync:error=EIO`. Returns when it is attached.
+    /// `fdatasync:error=EIO`. Returns when it is attached. Fails when strace is not there or may not do that.
     pub fn attach(pid: u32, inject: &str) -> Result<Strace, HarnessFailure> {
         let failure = |why: String| HarnessFailure(format!("cannot attach strace: {why}"));
         let [only, bent] = expressions(inject);

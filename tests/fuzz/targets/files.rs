@@ -221,7 +221,7 @@ fn cluster_toml(bytes: &[u8]) -> Seen {
         }
         Err(error) => {
             let message = error.to_string();
-            assert!(!message.contains(char::is_control), "{message:?}");
+            assert!(!message.contains(char::is_control), "a control character: {message:?}");
             let behind = message.strip_prefix("folder/cluster.toml:").expect("the file's name");
             let number = behind.split_once(':').and_then(|(number, _)| number.parse::<usize>().ok());
             if let Some(number) = number {
