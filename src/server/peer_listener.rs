@@ -122,6 +122,9 @@ impl Shared {
         if hello.to != own.from {
             return Err(format!("it looks for {}, and this is {}", hello.to, own.from));
         }
+        if !hello.first_voters.is_empty() && !hello.first_voters.contains(&peer) {
+            return Err(format!("{peer} is not one of {:?}", hello.first_voters));
+        }
         // Who has joined later knows nothing of the first voters.
         let has_joined = hello.first_voters.is_empty() || own.first_voters.is_empty();
         if !has_joined && hello.first_voters != own.first_voters {

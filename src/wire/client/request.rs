@@ -303,15 +303,18 @@ mod tests {
             (r#"{"op":null}"#, "`op` must be a string, not `null`, at byte 7"),
             (
                 r#"{"op":"noop"}"#,
-                "unknown op `noop`; there are get, set, delete, cas, scan, status, members, change, transfer, snapshot, at byte 7",
+                "unknown op `noop`; there are get, set, delete, cas, scan, status, members, change, \
+                 transfer, snapshot, at byte 7",
             ),
             (
                 r#"{"op":"configuration"}"#,
-                "unknown op `configuration`; there are get, set, delete, cas, scan, status, at byte 7",
+                "unknown op `configuration`; there are get, set, delete, cas, scan, status, members, change, \
+                 transfer, snapshot, at byte 7",
             ),
             (
                 r#"{"op":"GET\u001b[31m"}"#,
-                "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, change, transfer, snapshot, at byte 7",
+                "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, change, \
+                 transfer, snapshot, at byte 7",
             ),
         ]);
     }
