@@ -38,14 +38,26 @@ impl<'a> Effect<'a> {
 }
 
 /// The running hash: 0 before the first entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct AppliedHash {
     value: u64,
     /// Used anew for each entry, kept for its memory.
     encoding: Vec<u8>,
 }
 
+/// Without the memory, which can be as large as the longest command.
+impl Clone for AppliedHash {
+    fn clone(&self) -> AppliedHash {
+        AppliedHash::of(self.value)
+    }
+}
+
 impl AppliedHash {
+    /// Goes on from this value.
+    pub(super) fn of(value: u64) -> AppliedHash {
+        AppliedHash { value, encoding: Vec::new() }
+    }
+
     pub(super) fn value(&self) -> u64 {
         self.value
     }
