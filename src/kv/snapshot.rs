@@ -1,13 +1,12 @@
-//! A store as lines of text, and back. Only the content of a snapshot: the file around it, with its checksums,
-//! is the business of `src/storage`.
+//! A store as lines of text, and back: what a snapshot says. The file around it is for `src/storage`.
 //!
 //! ```text
-//! {"key":"x","value":{"b": 1.50}}                                  first all keys, in ascending order
-//! {"client":"c","seq":3,"used":17,"answer":{"set":{"index":12}}}   then all clients, least recently used first
+//! {"key":"x","value":{"b": 1.50}}                                  all keys, in ascending order
+//! {"client":"c","seq":3,"used":17,"answer":{"set":{"index":12}}}   all clients, in order of use
 //! ```
 //!
-//! A store that was built from lines and the one that they were taken from cannot be told apart. And a line is
-//! taken only when it is, byte for byte, the one that a store would write: so there is one text for a store.
+//! A store that was built from lines and the one that they were taken from cannot be told apart. A line is
+//! taken only when it is, byte for byte, the one that a store would write: so a store has one text.
 
 use super::answer::Answer;
 use super::applied_hash::AppliedHash;
@@ -334,7 +333,7 @@ mod tests {
     fn a_store_is_written_as_its_keys_in_order_and_then_its_clients_by_use() {
         let mut store = KvStore::new();
         for text in [
-            r#"{"op":"set","key":"b","value":{"n": 1.50},"client":"z","seq":1}"#,
+            r#"{"op":"set","key":"b","value":[ 1.50],"client":"z","seq":1}"#,
             r#"{"op":"cas","key":"\u0061\n","expect":null,"value":[ ],"client":"y","seq":1}"#,
             r#"{"op":"cas","key":"b","expect":2,"value":3,"client":"\"x\"","seq":1}"#,
             r#"{"op":"cas","key":"none","expect":2,"value":3,"client":"w","seq":1}"#,
@@ -346,9 +345,9 @@ mod tests {
         }
         let expected = [
             r#"{"key":"a\n","value":[ ]}"#,
-            r#"{"key":"b","value":{"n": 1.50}}"#,
+            r#"{"key":"b","value":[ 1.50]}"#,
             r#"{"client":"z","seq":1,"used":0,"answer":{"set":{"index":0}}}"#,
-            r#"{"client":"\"x\"","seq":1,"used":2,"answer":{"not_swapped":{"index":2,"current":{"n": 1.50}}}}"#,
+            r#"{"client":"\"x\"","seq":1,"used":2,"answer":{"not_swapped":{"index":2,"current":[ 1.50]}}}"#,
             r#"{"client":"w","seq":1,"used":3,"answer":{"not_swapped":{"index":3,"current":null}}}"#,
             r#"{"client":"v","seq":1,"used":4,"answer":{"deleted":{"index":4,"deleted":false}}}"#,
             r#"{"client":"y","seq":1,"used":5,"answer":{"swapped":{"index":1}}}"#,
@@ -541,7 +540,7 @@ mod tests {
             let mut line = match client {
                 false => r#"{"key":"key\n","value":{"a": [1, "é"]}}"#,
                 true => {
-                    r#"{"client":"c","seq":1,"used":3,"answer":{"not_swapped":{"index":3,"current":[1, "é"]}}}"#
+                    r#"{"client":"c","seq":1,"used":3,"answer":{"not_swapped":{"index":3,"current":["é"]}}}"#
                 }
             }
             .to_owned();
