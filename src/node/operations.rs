@@ -68,8 +68,8 @@ impl<T> Operations<T> {
         }
     }
 
-    /// Those whose entry is committed, or never will be. `fate` says whether the entry stands in the committed
-    /// part of the log (true), another one does (false), or neither yet.
+    /// Those whose entry is committed, or never will be. `fate` says whether the entry stands in the
+    /// committed part of the log (true), another one does (false), or neither yet.
     pub fn settled(&mut self, fate: impl Fn(EntryId) -> Option<bool>) -> Vec<(T, OperationOutcome)> {
         let mut settled = Vec::new();
         for (entry, ticket) in std::mem::take(&mut self.appended) {

@@ -116,8 +116,8 @@ impl<T> Writes<T> {
         ticket
     }
 
-    /// A snapshot took the place of entries up to `term`: those that may have been among them, since they went
-    /// to a leader of that term or an earlier one. Their answers are lost.
+    /// A snapshot took the place of entries up to `term`: those that may have been among them, since they
+    /// went to a leader of that term or an earlier one. Their answers are lost.
     pub fn overtaken(&mut self, term: Term) -> Vec<T> {
         let proposed = self.waiting.range(..self.next_to_propose);
         let overtaken = proposed.filter(|(_, write)| write.stamp.is_some_and(|stamp| stamp <= term));

@@ -97,8 +97,8 @@ pub struct Output {
     pub now: Vec<Message>,
     /// Save: the new term and vote, when they changed.
     pub hard_state: Option<HardState>,
-    /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are the
-    /// last.
+    /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are
+    /// the last.
     pub chunks_to_send: Vec<Message>,
     /// Save: the log begins after this entry, whose snapshot is durable; of what was there before, only what
     /// follows the entry stays. Only ever the answer to a snapshot that was received.
