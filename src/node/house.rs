@@ -6,13 +6,20 @@ use super::snapshots::LogSize;
 use super::{Fault, Install, Node, Rejection, Rim, Work};
 use crate::raft::{Body, Input, Message, Output};
 use crate::storage::{Disk, SnapshotMeta};
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, NodeId};
+
+/// The version of what nodes say to each other that first knew entries that change members.
+const MEMBERS_VERSION: u32 = 2;
 
 impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// An operator wants something.
     pub(super) fn operate(&mut self, operation: Operation, ticket: T, rim: &mut impl Rim<T>) {
         match operation {
             Operation::ChangeMembers(change) => {
+                if let Some(id) = self.outdated_member() {
+                    rim.settle(ticket, OperationOutcome::ChangeTooNew(id));
+                    return;
+                }
                 let request = self.operations.ask(ticket);
                 self.raft.step(Input::ChangeMembers { request, change }, &mut self.output);
             }
@@ -24,6 +31,15 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             }
             Operation::Snapshot => self.snapshots.want(ticket),
         }
+    }
+
+    /// A member that does not know, as far as it is known here, what an entry that changes members is. It
+    /// would have to stop there: a rolling upgrade comes first, to its end.
+    fn outdated_member(&self) -> Option<NodeId> {
+        let knows = |id: NodeId| {
+            id == self.raft.id() || self.versions.get(&id).is_some_and(|newest| *newest >= MEMBERS_VERSION)
+        };
+        self.raft.configuration().members().find(|id| !knows(*id))
     }
 
     /// Reads the pieces of snapshots that are to be sent, and sends them. One that is gone is asked for again

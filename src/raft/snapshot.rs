@@ -11,9 +11,9 @@
 //! ```
 //!
 //! The core knows which snapshot goes where and how much of it is there, never what it says: whoever drives
-//! it reads the lines ([`Output::chunks_to_send`]) and writes them ([`Output::chunks`]), and reports when a whole
-//! snapshot is received, verified and durable. A snapshot is of committed entries only, so installing it
-//! never undoes anything; of a log that has its last entry, what follows that entry stays.
+//! it reads the lines ([`Output::chunks_to_send`]) and writes them ([`Output::chunks`]), and reports when a
+//! whole snapshot is received, verified and durable. A snapshot is of committed entries only, so installing
+//! it never undoes anything; of a log that has its last entry, what follows that entry stays.
 
 use super::Configuration;
 use super::message::{Body, InstallSnapshot, InstallSnapshotResponse, ReadRound, Received};

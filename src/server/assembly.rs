@@ -16,7 +16,7 @@ use crate::node::{LogLimits, Node, NodeSettings, NodeStatus};
 use crate::raft::{Log, RaftState, Settings, Start};
 use crate::storage::{FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
 use crate::types::{AppliedState, Configuration, Member, NodeId};
-use crate::wire::peer::{Hello, PROTOCOL_VERSION};
+use crate::wire::peer::{Hello, NEWEST_VERSION, PROTOCOL_VERSION};
 use crossbeam_channel::bounded;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -113,6 +113,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let clock = clock(&config);
     let hello = Hello {
         version: PROTOCOL_VERSION,
+        newest_version: NEWEST_VERSION,
         cluster: config.cluster.clone(),
         from: own.id,
         to: own.id,

@@ -159,6 +159,10 @@ fn answer_to_operator(outcome: OperationOutcome) -> Response {
             Response::error(ErrorCode::NotLeader, why.to_string())
         }
         OperationOutcome::ChangeRefused(why) => Response::error(ErrorCode::Refused, why.to_string()),
+        OperationOutcome::ChangeTooNew(id) => {
+            let message = format!("{id} is not connected, or runs a version that cannot change members yet");
+            Response::error(ErrorCode::Refused, message)
+        }
         OperationOutcome::ChangeLost => {
             let message = "not carried out, and never will be: another leader's entry took its place";
             Response::error(ErrorCode::Unavailable, message)

@@ -28,14 +28,17 @@ const CLIENTS_INBOX: usize = 1024;
 pub(super) enum FromPeer {
     /// A message, checked.
     Message(Envelope),
-    /// A peer has shown its incarnation: compare it with the one remembered, or remember it.
-    Greeting {
-        peer: NodeId,
-        incarnation: Incarnation,
-        /// Where it takes connections, when it has said so.
-        address: Option<String>,
-        reply: Sender<RememberedPeer>,
-    },
+    /// A peer has said who it is: is it who it was?
+    Greeting(Greeting, Sender<RememberedPeer>),
+}
+
+/// What a peer says of itself, before anything else.
+pub(super) struct Greeting {
+    pub peer: NodeId,
+    pub incarnation: Incarnation,
+    pub newest_version: u32,
+    /// Where it takes connections, when it has said so.
+    pub address: Option<String>,
 }
 
 /// The ways into the raft thread.
@@ -106,9 +109,11 @@ impl RaftThread {
                 Ok(FromPeer::Message(envelope)) => {
                     self.node.take(Event::Peer(envelope), &mut self.links);
                 }
-                Ok(FromPeer::Greeting { peer, incarnation, address, reply }) => {
+                Ok(FromPeer::Greeting(greeting, reply)) => {
+                    let Greeting { peer, incarnation, newest_version, address } = greeting;
                     let remembered = self.node.remember_peer(peer, incarnation)?;
                     if !matches!(remembered, RememberedPeer::Different { .. }) {
+                        self.node.has_version(peer, newest_version);
                         self.links.has_greeted(peer, address);
                     }
                     // A greeter that did not wait is gone with its connection.

@@ -227,7 +227,8 @@ fn request(request: RequestId) -> Checked {
 /// peer no more than from a client. An op that is not known here may be a newer version's, and may be stored.
 fn command(command: &Command) -> Checked {
     match kv::command::read(command.text()) {
-        Reading::Write(_) | Reading::Noop | Reading::Configuration | Reading::Unknown { .. } => Ok(()),
+        Reading::Write(_) | Reading::Noop | Reading::Unknown { .. } => Ok(()),
+        Reading::Configuration => Err(Invalid("a change of members, and no members".to_owned())),
         Reading::Invalid(problem) => Err(unfit(&problem)),
     }
 }
