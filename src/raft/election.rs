@@ -49,9 +49,9 @@ impl RaftState {
         self.count_votes(output);
     }
 
-    /// Only a voter leads, and nobody elects anyone else.
+    /// Only a voter leads, and nobody elects anyone else. Who may not vote has no vote for itself either.
     pub(super) fn may_campaign(&self) -> bool {
-        self.configurations.current().is_voter(self.id)
+        self.may_vote && self.configurations.current().is_voter(self.id)
     }
 
     /// Campaigns for the next term, because pre-votes are won or the leader asks for it.
@@ -108,6 +108,9 @@ impl RaftState {
 
     /// Why this vote cannot be given, if so. The order matters only for what the log says.
     fn vote_refusal(&self, candidate: NodeId, request: &RequestVote) -> Option<VoteRefusal> {
+        if !self.may_vote {
+            return Some(VoteRefusal::DataLost);
+        }
         // A live leader is not deposed by whoever missed it (thesis 4.2.3), unless it asked for that.
         if let Some(leader) = self.live_leader().filter(|_| !request.leadership_transfer) {
             return Some(VoteRefusal::LeaderAlive { leader });

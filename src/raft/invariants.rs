@@ -165,6 +165,7 @@ mod tests {
             configuration: Configuration::new([1, 2, 3].map(NodeId)),
             hard_state: HardState { term: Term(5), voted_for: Some(NodeId(1)) },
             log: log(&[1, 1, 2]),
+            may_vote: true,
             seed: 1,
         };
         let mut state = RaftState::new(start, SETTINGS);

@@ -16,7 +16,7 @@ use crate::node::{LogLimits, Node, NodeSettings, NodeStatus};
 use crate::raft::{Log, RaftState, Settings, Start};
 use crate::storage::{FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
 use crate::types::{AppliedState, Configuration, Member, NodeId};
-use crate::wire::peer::{Hello, NEWEST_VERSION, PROTOCOL_VERSION};
+use crate::wire::peer::{Address, Hello, NEWEST_VERSION, PROTOCOL_VERSION};
 use crossbeam_channel::bounded;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -120,7 +120,8 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         boot,
         incarnation: storage.identity().incarnation,
         first_voters: storage.identity().voters.clone(),
-        address: Some(own.peer.clone()),
+        address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
+        has_lost_data: !storage.may_vote(),
     };
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base)?;
@@ -218,6 +219,7 @@ fn start_state(
         id: own.from,
         boot: own.boot,
         configuration,
+        may_vote: !own.has_lost_data,
         hard_state: recovered.hard_state,
         log: Log::new(recovered.base, recovered.entries),
         seed,

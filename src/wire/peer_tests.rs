@@ -122,6 +122,7 @@ fn hello() -> Hello {
         incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
         address: None,
+        has_lost_data: false,
     }
 }
 
