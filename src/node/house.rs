@@ -44,8 +44,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
 
     /// A member that has lost its data shows itself with another folder. It may have voted and acknowledged
     /// what nobody else knows of, so as the voter that it was it never comes back: the leader removes it, and
-    /// then adds it as somebody new under its old name, who gets the log first. It says so again and again until
-    /// it is let in, so each step waits for nothing but its turn.
+    /// then adds it as somebody new under its old name, who gets the log first. It says so again and again
+    /// until it is let in, so each step waits for nothing but its turn.
     ///
     /// Why that is safe: the removal is committed without it, by a majority of the voters with it and one of
     /// those without, so every later leader has the removal in its log and counts no word of the old one. In

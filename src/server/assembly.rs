@@ -1,5 +1,5 @@
-//! Puts a node together: the core as the disk left it, the store from its snapshot, the threads and the channels
-//! between them.
+//! Puts a node together: the core as the disk left it, the store from its snapshot, the threads and the
+//! channels between them.
 
 use super::StartError;
 use super::client_listener::{ClientListener, OpenClients};
@@ -111,18 +111,7 @@ pub(super) struct Running {
 pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let Parts { config, own, boot, disk, storage, start, peers, clients, endings } = parts;
     let clock = clock(&config);
-    let hello = Hello {
-        version: PROTOCOL_VERSION,
-        newest_version: NEWEST_VERSION,
-        cluster: config.cluster.clone(),
-        from: own.id,
-        to: own.id,
-        boot,
-        incarnation: storage.identity().incarnation,
-        first_voters: storage.identity().voters.clone(),
-        address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
-        has_lost_data: !storage.may_vote(),
-    };
+    let hello = hello(&config, &own, boot, &storage);
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base)?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
@@ -178,6 +167,22 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     endings.spawn_vital("client-listener", (), move |()| listener.run(&clients));
     let patience = Duration::from_millis(2 * config.timing.election_timeout_ms[1]);
     Ok(Running { inbox, clients: open_clients, patience })
+}
+
+/// What this node says of itself to everybody, but for whom it means.
+fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDisk>) -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        newest_version: NEWEST_VERSION,
+        cluster: config.cluster.clone(),
+        from: own.id,
+        to: own.id,
+        boot,
+        incarnation: storage.identity().incarnation,
+        first_voters: storage.identity().voters.clone(),
+        address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
+        has_lost_data: !storage.may_vote(),
+    }
 }
 
 /// Where the others can be reached, as far as that is known at start.

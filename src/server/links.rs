@@ -1,5 +1,5 @@
-//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members come
-//! and go, and so do the writers to them.
+//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members
+//! come and go, and so do the writers to them.
 
 use super::connection::no_outcome;
 use super::ending::Endings;
