@@ -1,4 +1,5 @@
-//! A voter that lost its data comes back under its old name: as somebody new, who gets the log before it votes.
+//! A voter that lost its data comes back under its old name: as somebody new, who gets the log before it
+//! votes.
 
 mod support;
 
