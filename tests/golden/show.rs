@@ -133,8 +133,11 @@ pub fn entries(entries: &[Entry]) -> String {
     }
 }
 
-/// `5@2 x=1`, or `5@2` for an entry that changes nothing.
+/// `5@2 x=1`, or `5@2` for an entry that changes nothing; `5@2 (voters n1 n2)` for one that changes members.
 pub fn entry(entry: &Entry) -> String {
+    if let Some(members) = &entry.configuration {
+        return format!("{} ({members})", entry.id());
+    }
     let command = command(&entry.command);
     if command.is_empty() { entry.id().to_string() } else { format!("{} {command}", entry.id()) }
 }
