@@ -306,7 +306,8 @@ impl Cluster {
         let node = self.node(id)?;
         let state = node.state.as_ref().ok_or(format!("{id} is down"))?;
         let base = state.log().base();
-        if base.index > node.app.last_applied {
+        let installs = base.index > node.app.last_applied;
+        if installs {
             let snapshot = node.disk.snapshot_of(base).ok_or(format!("{id} has no snapshot {base}"))?;
             node.app.install(snapshot);
             let snapshot = snapshot.clone();
@@ -321,6 +322,9 @@ impl Cluster {
         for entry in &entries {
             self.history.applied(id, entry)?;
             self.node(id)?.app.apply(entry);
+        }
+        if installs && entries.is_empty() {
+            return self.serve_reads(id);
         }
         let what = format!("applied {}", show::entries(&entries));
         self.batch(id, &what, vec![Input::Applied { index: to }])?;
@@ -365,9 +369,12 @@ impl Cluster {
         };
         let peers: String = state.progress().iter().map(of).collect();
         let members = state.configuration();
-        let members = match *members == self.first_members {
-            true => String::new(),
-            false => format!("\n   {members} from index {} on", state.configuration_index()),
+        let members = if *members == self.first_members {
+            String::new()
+        } else if members.voters.is_empty() {
+            "\n   knows no members".to_owned()
+        } else {
+            format!("\n   {members} from index {} on", state.configuration_index())
         };
         Ok(format!("{state}{}{members}{peers}", leader_of(state)))
     }

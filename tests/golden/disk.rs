@@ -5,7 +5,7 @@
 
 use crate::snapshot::{Draft, Snapshot};
 use raftkv::raft::{Configuration, HardState, Log, Output, ReceivedChunk};
-use raftkv::types::{Entry, EntryId, Index};
+use raftkv::types::{Entry, EntryId, Index, SnapshotLine};
 
 /// One node's disk.
 pub struct Disk {
@@ -25,6 +25,8 @@ pub struct Disk {
     pub received: Option<Snapshot>,
     /// One that is being received.
     pub draft: Option<Draft>,
+    /// One of which everything is there, and that has not been read yet.
+    pub whole: Option<Draft>,
 }
 
 /// What one batch wants saved.
@@ -65,7 +67,8 @@ impl std::fmt::Display for Save {
         }
         for ReceivedChunk { snapshot, offset, lines, is_last } in &self.chunks {
             let last = if *is_last { ", the last" } else { "" };
-            write!(f, " snapshot {snapshot} from byte {offset}: {} lines{last}", lines.len())?;
+            let bytes: u64 = lines.iter().map(SnapshotLine::size_bytes).sum();
+            write!(f, " snapshot {snapshot} from byte {offset}: {bytes} bytes{last}")?;
         }
         if let Some(last) = self.installed {
             write!(f, " log-after={last}")?;
@@ -92,6 +95,7 @@ impl Disk {
             snapshot: None,
             received: None,
             draft: None,
+            whole: None,
         }
     }
 
@@ -123,6 +127,9 @@ impl Disk {
         }
         for chunk in save.chunks {
             Draft::write(&mut self.draft, chunk)?;
+            if let Some(draft) = self.draft.take_if(|draft| draft.is_whole()) {
+                self.whole = Some(draft);
+            }
         }
         if let Some(last) = save.installed {
             self.install(last)?;
@@ -147,14 +154,13 @@ impl Disk {
         self.entries.retain(|entry| entry.index > last.index);
     }
 
-    /// What a received snapshot covers goes, and what does not follow it.
+    /// The log begins after a received snapshot, with nothing that was there before.
     fn install(&mut self, last: EntryId) -> Result<(), String> {
         let Some(snapshot) = self.received.take().filter(|received| received.last == last) else {
             return Err(format!("the log would begin after {last}, of which no snapshot is there"));
         };
-        let goes_on = self.get(last.index).is_some_and(|entry| entry.id() == last);
         self.begin_after(snapshot);
-        self.entries.retain(|entry| goes_on && entry.index > last.index);
+        self.entries.clear();
         Ok(())
     }
 
@@ -167,12 +173,13 @@ impl Disk {
     /// A start after a crash: what was only half received is gone, and a snapshot that is whole counts, also
     /// when the log was not made to begin after it before the crash (FAULTS row 31).
     pub fn recover(&mut self) {
-        self.draft = None;
+        (self.draft, self.whole) = (None, None);
         let newer = self.received.take().filter(|received| received.last.index > self.base.index);
         if let Some(snapshot) = newer {
             let last = snapshot.last;
-            self.received = Some(snapshot);
-            self.install(last).expect("it is there");
+            let goes_on = self.get(last.index).is_some_and(|entry| entry.id() == last);
+            self.begin_after(snapshot);
+            self.entries.retain(|entry| goes_on && entry.index > last.index);
         }
     }
 

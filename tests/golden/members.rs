@@ -52,8 +52,7 @@ impl Cluster {
     /// A snapshot that is wholly received is read, unless the script wants to say when.
     pub fn verify_received(&mut self, id: NodeId) -> Result<(), String> {
         let node = self.node(id)?;
-        let is_whole = node.disk.draft.as_ref().is_some_and(|draft| draft.is_whole());
-        if node.state.is_none() || node.installs_held || !is_whole {
+        if node.state.is_none() || node.installs_held || node.disk.whole.is_none() {
             return Ok(());
         }
         self.install(id, false)
@@ -63,7 +62,7 @@ impl Cluster {
     /// all messages that are under way to the node.
     pub fn install(&mut self, id: NodeId, after_messages: bool) -> Result<(), String> {
         let node = self.node(id)?;
-        let draft = node.disk.draft.take().ok_or(format!("{id} receives no snapshot"))?;
+        let draft = node.disk.whole.take().ok_or(format!("{id} has received no snapshot"))?;
         let snapshot = draft.read().map_err(|why| format!("{id}: {why}"))?;
         let (last, configuration) = (snapshot.last, snapshot.configuration.clone());
         node.disk.received = Some(snapshot);
@@ -82,8 +81,8 @@ impl Cluster {
 
     /// What was received is damaged.
     pub fn refuse(&mut self, id: NodeId) -> Result<(), String> {
-        let draft = self.node(id)?.disk.draft.take();
-        draft.ok_or(format!("{id} receives no snapshot"))?;
+        let draft = self.node(id)?.disk.whole.take();
+        draft.ok_or(format!("{id} has received no snapshot"))?;
         self.batch(id, "the received snapshot is damaged", vec![Input::SnapshotRefused])
     }
 }

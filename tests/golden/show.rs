@@ -73,6 +73,8 @@ fn body(body: &Body, term: Term) -> String {
         Body::InstallSnapshot(InstallSnapshot { number, snapshot, offset, lines, is_last, read_round }) => {
             let lines = match lines.len() {
                 0 => "nothing new".to_owned(),
+                1 if *is_last => "the last line".to_owned(),
+                1 => "a line".to_owned(),
                 count => format!("{count} lines{}", if *is_last { ", the last" } else { "" }),
             };
             format!("{name} #{number} of {snapshot} from byte {offset}: {lines}{}", round(read_round))
