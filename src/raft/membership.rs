@@ -241,7 +241,7 @@ impl RaftState {
 
     /// Whom a leader sends to: all members, and those that the newest committed configuration still names, so
     /// that whoever leaves learns of it.
-    fn recipients(&self) -> BTreeSet<NodeId> {
+    pub(super) fn recipients(&self) -> BTreeSet<NodeId> {
         let committed = self.configurations.at(self.commit_index);
         let members = self.configurations.current().members().chain(committed.members());
         members.filter(|id| *id != self.id).collect()
