@@ -259,12 +259,13 @@ impl RaftState {
     }
 
     /// A leader takes the next step of a change once the one before is committed. On ticks, since nobody
-    /// waits for it that urgently.
+    /// waits for it that urgently; and not while it hands the lead over: an heir that was told to campaign
+    /// would lose for want of that entry, and the next leader goes on with the change.
     pub(super) fn advance_members(&mut self, output: &mut Output) {
         let current = self.configurations.current();
         let Role::Leader(leader) = &self.role else { return };
         let is_committed = self.configurations.current_index() <= self.commit_index;
-        if !is_committed || self.commit_index < leader.first_index {
+        if !is_committed || self.commit_index < leader.first_index || leader.transfer.is_some() {
             return;
         }
         if current.is_joint() {
