@@ -39,8 +39,8 @@ impl RaftState {
         }
     }
 
-    /// The election timeout elapsed: asks whether a campaign would succeed. Who may not campaign can only wait
-    /// for a leader, but must not send its clients to one that is gone.
+    /// The election timeout elapsed: asks whether a campaign would succeed. Who may not campaign can only
+    /// wait for a leader, but must not send its clients to one that is gone.
     fn campaign(&mut self, output: &mut Output) {
         if !self.may_campaign() {
             if self.leader().is_some() {

@@ -326,9 +326,9 @@ impl RaftState {
     }
 }
 
-/// What an operator's change begins with: learners, if somebody is new, else the joint configuration. A change
-/// under way that it gives up is given up as a whole: to remove some without those that were to take their
-/// place is not what anybody asked for.
+/// What an operator's change begins with: learners, if somebody is new, else the joint configuration. A
+/// change under way that it gives up is given up as a whole: to remove some without those that were to take
+/// their place is not what anybody asked for.
 fn first_step(current: &Configuration, change: MemberChange) -> Configuration {
     let MemberChange { add, remove } = change;
     let mut next = current.clone();
@@ -556,7 +556,9 @@ mod tests {
             first in 1u16..1 << NODES,
             asked in proptest::collection::vec((0u16..1 << NODES, 0u16..1 << NODES, any::<bool>()), 1..6),
         ) {
-            let nodes = |bits: u16| (1..=NODES).filter(|id| bits & (1 << (id - 1)) != 0).collect::<Vec<u16>>();
+            let nodes = |bits: u16| -> Vec<u16> {
+                (1..=NODES).filter(|id| bits & (1 << (id - 1)) != 0).collect()
+            };
             let mut current = Configuration::new(ids(&nodes(first)));
             let mut step = |next: Configuration| -> Result<Configuration, TestCaseError> {
                 is_sound(&next)?;

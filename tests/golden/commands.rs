@@ -241,10 +241,7 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
         | Command::Copy(_)
         | Command::Hold(_)
         | Command::Release(_) => move_messages(cluster, command)?,
-        Command::Partition(ids) => partition(cluster, &ids.iter().map(|id| id.0).collect::<Vec<NodeId>>()),
-        Command::Cut { from, to, one_way: true } => cluster.network.cut(from.0, to.0),
-        Command::Cut { from, to, one_way: false } => cut(cluster, from.0, to.0),
-        Command::Heal => cluster.network.heal(),
+        Command::Partition(_) | Command::Cut { .. } | Command::Heal => links(cluster, command),
         Command::Crash { .. } | Command::Restart(_) | Command::HoldSaves(_) | Command::Save { .. } => {
             run_fault(cluster, command)?;
         }
@@ -280,6 +277,16 @@ fn operate(cluster: &mut Cluster, command: &Command) -> Outcome {
 fn ids(words: &Option<String>) -> Result<Vec<NodeId>, Box<dyn Error>> {
     let words = words.iter().flat_map(|words| words.split_whitespace());
     words.map(|word| Ok(word.parse::<Id>()?.0)).collect()
+}
+
+fn links(cluster: &mut Cluster, command: &Command) {
+    match command {
+        Command::Partition(ids) => partition(cluster, &ids.iter().map(|id| id.0).collect::<Vec<NodeId>>()),
+        Command::Cut { from, to, one_way: true } => cluster.network.cut(from.0, to.0),
+        Command::Cut { from, to, one_way: false } => cut(cluster, from.0, to.0),
+        Command::Heal => cluster.network.heal(),
+        _ => unreachable!("the caller chose the commands"),
+    }
 }
 
 fn partition(cluster: &mut Cluster, inside: &[NodeId]) {
