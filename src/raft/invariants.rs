@@ -61,8 +61,7 @@ impl RaftState {
                 assert_ne!(follower.leader, Some(self.id), "{self}: follows itself");
             }
             Role::Candidate(candidate) => {
-                let is_voter = self.configurations.current().is_voter(self.id);
-                assert!(is_voter, "{self}: campaigns without a vote of its own");
+                assert!(self.may_campaign(), "{self}: campaigns without a vote of its own");
                 assert!(
                     candidate.pre_vote || self.voted_for == Some(self.id),
                     "{self}: a candidate voted for {:?}",

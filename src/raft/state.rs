@@ -366,11 +366,6 @@ impl RaftState {
         self.configurations.current().voters().filter(|id| *id != self.id)
     }
 
-    /// Everybody else who gets the log.
-    pub(super) fn other_members(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.configurations.current().members().filter(|id| *id != self.id)
-    }
-
     /// The leader that this node has reason to believe alive: itself, or one heard of within the shortest
     /// election timeout. Judged by time and not by a remembered name (FAULTS row 10): a campaigning node has
     /// given up on its leader.
