@@ -91,7 +91,7 @@ impl RaftState {
         }
         let Some(incoming) = &mut self.incoming else { return Received::Bytes(0) };
         if offset == incoming.received_bytes && !chunk.lines.is_empty() && !incoming.is_complete {
-            incoming.received_bytes += chunk.lines.iter().map(|line| line.size_bytes() as u64).sum::<u64>();
+            incoming.received_bytes += chunk.lines.iter().map(SnapshotLine::size_bytes).sum::<u64>();
             incoming.is_complete = chunk.is_last;
             output.chunks.push(chunk);
         }
