@@ -19,6 +19,7 @@
 //!
 //! P7 and the rest of P6 are asserted by the core after each step; a panic is a violation like any other.
 
+mod arrivals;
 mod configurations;
 mod core;
 mod explore;
@@ -28,6 +29,7 @@ mod recovery;
 mod report;
 mod script;
 mod seen;
+mod sets;
 mod symmetry;
 mod table;
 mod trace;
