@@ -8,9 +8,9 @@ use super::sets::Sets;
 /// What may come of a set of messages at a core.
 pub(super) struct Arrivals {
     /// Those of which more comes than an answer.
-    pub events: Vec<What>,
-    /// The answers to the others: to each node, a set of messages.
-    answers: Vec<u32>,
+    pub events: Box<[What]>,
+    /// The answers to the others, if there are any: to each node, a set of messages.
+    answers: Box<[u32]>,
     /// What is seen when they are given.
     seen: Seen,
 }
@@ -26,7 +26,7 @@ impl Model {
     }
 
     fn find_arrivals(&self, core: u32, set: u32) -> Arrivals {
-        let (mut events, mut seen) = (Vec::new(), Seen::default());
+        let (mut events, mut has_answers, mut seen) = (Vec::new(), false, Seen::default());
         let mut answers = vec![Sets::EMPTY; self.nodes()];
         for message in self.sets.get(set) {
             let whats = [What::Deliver(*message), What::DeliverLate(*message)];
@@ -38,6 +38,7 @@ impl Model {
                 match (&self.core_steps[step as usize], what) {
                     (Ok(CoreStep { only_sends: Some((sets, news)), .. }), What::Deliver(_)) => {
                         seen.join(*news);
+                        has_answers = true;
                         answers
                             .iter_mut()
                             .zip(sets)
@@ -47,25 +48,27 @@ impl Model {
                 }
             }
         }
-        Arrivals { events, answers, seen }
+        answers.retain(|_| has_answers);
+        Arrivals { events: events.into(), answers: answers.into(), seen }
     }
 
-    /// Lets arrive whatever does nothing at its receiver but that it is answered, until there is no more; all
-    /// that has, has been let arrive before, but for what `acted` has changed.
+    /// Lets arrive whatever does nothing at its receiver but that it is answered, until there is no more. The
+    /// state `before` was like this; since then, something has happened to the node `acted`.
     ///
     /// Nothing is lost by that. The network forgets nothing and forces nothing, so with one more message in
     /// it the same nodes with the same past can do all that they could do without; and whatever was true of
     /// them stays true.
-    pub fn saturate(&self, state: &mut State, acted: usize, seen: &mut Seen) {
-        for sender in 0..self.nodes() {
-            self.hear(state, acted, sender, seen);
+    pub fn saturate(&self, before: &[u32], state: &mut State, acted: usize, seen: &mut Seen) {
+        if self.core_number(state[acted]) != self.core_number(before[acted]) {
+            (0..self.nodes()).for_each(|sender| _ = self.hear(state, acted, sender, seen));
         }
         let mut have_spoken = 1_u32 << acted;
         while have_spoken != 0 {
             let sender = have_spoken.trailing_zeros() as usize;
             have_spoken &= !(1 << sender);
             for node in 0..self.nodes() {
-                let has_answered = self.hear(state, node, sender, seen);
+                let is_new = self.sent(state[sender])[node] != self.sent(before[sender])[node];
+                let has_answered = is_new && self.hear(state, node, sender, seen);
                 have_spoken |= u32::from(has_answered) << node;
             }
         }
@@ -81,12 +84,15 @@ impl Model {
         let core = self.core_number(state[node]);
         let Arrivals { answers, seen: news, .. } = self.arrivals(core, set);
         seen.join(*news);
-        let sent = self.sent(state[node]);
-        let both = |(known, more): (&u32, &u32)| self.sets.union(*known, *more);
-        if sent.iter().zip(answers).all(|pair| both(pair) == *pair.0) {
+        if answers.is_empty() {
             return false;
         }
-        state[node] = self.local(core, sent.iter().zip(answers).map(both).collect());
-        true
+        let sent = self.sent(state[node]);
+        let both = |(known, more): (&u32, &u32)| self.sets.union(*known, *more);
+        let is_news = sent.iter().zip(answers).any(|pair| both(pair) != *pair.0);
+        if is_news {
+            state[node] = self.local(core, sent.iter().zip(answers).map(both).collect());
+        }
+        is_news
     }
 }

@@ -95,6 +95,8 @@ impl Bounds {
 pub struct Limits {
     /// States.
     pub max_states: u64,
+    /// Memory in use, where the system tells.
+    pub max_bytes: u64,
     /// Threads.
     pub threads: usize,
 }
@@ -159,6 +161,8 @@ pub struct Report {
     pub messages: usize,
     /// Whether every state within the bounds was visited.
     pub exhausted: bool,
+    /// Memory in use at the end, when it was most; 0 where the system does not tell.
+    pub bytes: u64,
     /// What it came across.
     pub seen: Seen,
     /// What does not hold, if so.
@@ -190,6 +194,7 @@ pub fn run_configuration(
         exhausted: false,
         seen: Seen::default(),
         found: None,
+        bytes: 0,
     };
     let explored = match violation {
         Some(_) => nothing,
@@ -209,6 +214,7 @@ pub fn run_configuration(
         cores: model.cores.len(),
         messages: model.messages.len(),
         exhausted: explored.exhausted,
+        bytes: explored.bytes,
         seen: explored.seen,
         violation,
     }

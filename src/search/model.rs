@@ -285,7 +285,7 @@ impl Model {
             match self.judge(state, next, action, outcome) {
                 Ok((history, mut seen)) => {
                     next[self.nodes()] = history;
-                    self.saturate(next, node, &mut seen);
+                    self.saturate(state, next, node, &mut seen);
                     visit(action, Ok((next, seen)));
                 }
                 Err(fault) => visit(action, Err(fault)),
