@@ -22,7 +22,7 @@ use super::output::{Output, ReceivedChunk};
 use super::progress::{Pace, Progress};
 use super::role::Role;
 use super::state::RaftState;
-use crate::types::{EntryId, NodeId, Term};
+use crate::types::{EntryId, NodeId, SnapshotLine, Term};
 
 /// A snapshot that is being received. It belongs to the term: another leader's file of the same entry need
 /// not be the same to the byte.

@@ -2,8 +2,8 @@
 //!
 //! Bytes with a checksum are of little use to a fuzzer: whatever it changes, it meets the same refusal. So a
 //! line of the log or of the identity that carries the checksum `00000000` gets its right one before the
-//! storage sees it, the length 0 its right length, and the checksum of zeros at the end of a snapshot its right
-//! one too. Other lines stay as they are, so that damage is met too.
+//! storage sees it, the length 0 its right length, and the checksum of zeros at the end of a snapshot its
+//! right one too. Other lines stay as they are, so that damage is met too.
 
 use super::{Seen, Target, assert_plain, within_memory};
 use raftkv::config::{Config, MAX_LINE_BYTES, MAX_NODES, MIN_LINE_BYTES};
