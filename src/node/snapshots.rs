@@ -31,13 +31,16 @@ enum Phase {
     Idle,
     Asked { at: Index },
     Taken { last: EntryId },
-    Writing { last: EntryId },
+    Writing,
 }
 
 /// The snapshots that a node takes.
 pub(super) struct Snapshots<T> {
     limits: LogLimits,
     phase: Phase,
+    /// The view of the phases before `Writing` is written already: whoever writes it may be heard before the
+    /// application that has handed it out, or with it.
+    is_written_early: bool,
     /// Durable, and the log was not compacted for it yet.
     durable: Option<EntryId>,
     /// Who wants one whatever the limits say, and those who wait for the one that is under way.
@@ -54,7 +57,14 @@ pub(super) struct LogSize {
 
 impl<T> Snapshots<T> {
     pub fn new(limits: LogLimits) -> Snapshots<T> {
-        Snapshots { limits, phase: Phase::Idle, durable: None, wanted_by: Vec::new(), awaited_by: Vec::new() }
+        Snapshots {
+            limits,
+            phase: Phase::Idle,
+            is_written_early: false,
+            durable: None,
+            wanted_by: Vec::new(),
+            awaited_by: Vec::new(),
+        }
     }
 
     /// Somebody wants one now.
@@ -84,23 +94,29 @@ impl<T> Snapshots<T> {
         let Phase::Asked { at } = self.phase else { return };
         assert_eq!(at, last_applied, "the application hands out the view that it was asked for");
         // The log may begin after it by now: then the view is written for nothing.
-        self.phase = match id_at(at) {
-            Some(last) => Phase::Taken { last },
-            None => Phase::Writing { last: EntryId::NONE },
-        };
+        match id_at(at) {
+            Some(last) => self.phase = Phase::Taken { last },
+            None => self.begin_to_wait(),
+        }
     }
 
     /// The view that was handed out and for which the log has no segment yet.
     pub fn taken(&mut self) -> Option<EntryId> {
         let Phase::Taken { last } = self.phase else { return None };
-        self.phase = Phase::Writing { last };
+        self.begin_to_wait();
         Some(last)
+    }
+
+    fn begin_to_wait(&mut self) {
+        let is_written = std::mem::take(&mut self.is_written_early);
+        self.phase = if is_written { Phase::Idle } else { Phase::Writing };
     }
 
     /// The view that was handed out is written.
     pub fn written(&mut self, last: EntryId) {
-        if matches!(self.phase, Phase::Writing { .. }) {
-            self.phase = Phase::Idle;
+        match self.phase {
+            Phase::Asked { .. } | Phase::Taken { .. } => self.is_written_early = true,
+            Phase::Idle | Phase::Writing => self.phase = Phase::Idle,
         }
         self.is_durable(last);
     }
@@ -113,7 +129,7 @@ impl<T> Snapshots<T> {
     /// The snapshot for which the log can be compacted now, if it is applied and further than the log's base.
     pub fn compactable(&mut self, base: EntryId, last_applied: Index) -> Option<EntryId> {
         // The log's segment is begun first.
-        if matches!(self.phase, Phase::Taken { .. }) {
+        if self.is_written_early || matches!(self.phase, Phase::Taken { .. }) {
             return None;
         }
         let durable = self.durable.take_if(|durable| durable.index <= last_applied)?;
@@ -124,7 +140,70 @@ impl<T> Snapshots<T> {
     pub fn served(&mut self) -> Vec<T> {
         match self.phase {
             Phase::Idle if self.durable.is_none() => std::mem::take(&mut self.awaited_by),
-            Phase::Idle | Phase::Asked { .. } | Phase::Taken { .. } | Phase::Writing { .. } => Vec::new(),
+            Phase::Idle | Phase::Asked { .. } | Phase::Taken { .. } | Phase::Writing => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Term;
+
+    const LIMITS: LogLimits = LogLimits { bytes: u64::MAX, entries: 10 };
+
+    fn id(index: i64) -> EntryId {
+        EntryId::new(Term(1), Index(index))
+    }
+
+    /// What a node does at the end of a batch: the entry that its log is whole after, and that it begins
+    /// after.
+    fn keep_house(snapshots: &mut Snapshots<()>, applied: i64) -> (Option<EntryId>, Option<EntryId>) {
+        (snapshots.taken(), snapshots.compactable(EntryId::NONE, Index(applied)))
+    }
+
+    #[test]
+    fn a_view_that_is_written_before_the_node_hears_that_it_was_taken_is_not_waited_for() {
+        // Found by the simulator: a small store is written sooner than the node comes to hear of the
+        // application that has handed out the view. It waited for that snapshot for good then, took no other
+        // one, and its log grew without end.
+        let long = LogSize { bytes: 0, entries: 10 };
+        for is_in_one_batch in [true, false] {
+            let mut snapshots = Snapshots::new(LIMITS);
+            assert!(snapshots.is_due(long, false));
+            snapshots.ask(Index(9));
+            if is_in_one_batch {
+                snapshots.applied(Index(9), |index| Some(id(index.0)));
+                snapshots.written(id(9));
+            } else {
+                snapshots.written(id(9));
+                assert_eq!(keep_house(&mut snapshots, 9), (None, None));
+                snapshots.applied(Index(9), |index| Some(id(index.0)));
+            }
+            assert!(!snapshots.is_due(long, false), "the log's segment comes first");
+            assert_eq!(keep_house(&mut snapshots, 9), (Some(id(9)), Some(id(9))));
+            assert!(snapshots.is_due(long, false), "in one batch: {is_in_one_batch}");
+        }
+    }
+
+    #[test]
+    fn a_view_of_no_use_is_waited_for_until_it_is_written() {
+        let long = LogSize { bytes: 0, entries: 10 };
+        for is_written_early in [true, false] {
+            let mut snapshots = Snapshots::<()>::new(LIMITS);
+            snapshots.ask(Index(9));
+            if is_written_early {
+                snapshots.written(id(9));
+            }
+            // A leader's snapshot has come meanwhile.
+            snapshots.applied(Index(9), |_| None);
+            assert_eq!(snapshots.taken(), None);
+            if !is_written_early {
+                assert!(!snapshots.is_due(long, false), "one snapshot is written at a time");
+                snapshots.written(id(9));
+            }
+            assert_eq!(snapshots.compactable(id(20), Index(9)), None);
+            assert!(snapshots.is_due(long, false), "written early: {is_written_early}");
         }
     }
 }
