@@ -47,6 +47,10 @@ pub enum FaultClass {
     SmallLimits,
     /// A log of a few entries is too long: there are snapshots, and whoever is behind gets one.
     ShortLogs,
+    /// An operator wants other members, again and again; there are machines that can become some.
+    MemberChanges,
+    /// An operator wants another leader, again and again.
+    Transfers,
     /// Syncs say that they are done and do nothing. Nobody survives that when the power goes: no seed draws
     /// it, it is there to see a run fail.
     LyingDisks,
@@ -88,10 +92,11 @@ impl FaultClass {
             FaultClass::Wipes => Some((20_000, 3_000)),
             FaultClass::Pauses => Some((one_of(&[1_000, 4_000, 12_000]), 4_000)),
             FaultClass::RollingRestarts => Some((15_000, 5_000)),
-            FaultClass::SmallLimits
-            | FaultClass::ShortLogs
-            | FaultClass::LyingDisks
-            | FaultClass::HastyReads => None,
+            FaultClass::MemberChanges => Some((one_of(&[500, 1_500, 6_000]), 1)),
+            FaultClass::Transfers => Some((one_of(&[500, 3_000]), 1)),
+            // A person wants a snapshot now and then.
+            FaultClass::ShortLogs => Some((10_000, 1)),
+            FaultClass::SmallLimits | FaultClass::LyingDisks | FaultClass::HastyReads => None,
         }
     }
 }

@@ -5,12 +5,13 @@
 //! asked in a stronger form that makes this possible: an `EntryId` has, for all time and on all nodes, one
 //! content and one predecessor. Two logs with the same id are then equal up to there, by induction.
 
-use super::machine::{Batch, Effect, Machine};
+use super::machine::{Batch, Effect, Machine, Process};
+use super::members::Members;
 use super::snapshots::Restored;
 use super::sometimes::Sometimes;
 use super::{Checked, Violation};
-use crate::node::{Rejection, Work};
-use crate::raft::{Body, HardState, Message, RaftState, RoleName};
+use crate::node::{OperationOutcome, Rejection, Work};
+use crate::raft::{Body, HardState, Message, Note, RaftState, RoleName};
 use crate::types::{Entry, EntryId, NodeId, RequestId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_EXTRA_SENDS: usize = 200;
 
 /// All that was ever true.
-#[derive(Default)]
 pub(super) struct Ledger {
+    pub members: Members,
     leaders: BTreeMap<Term, NodeId>,
     /// Every entry that ever stood in any log, with its predecessor.
     entries: BTreeMap<EntryId, (Entry, EntryId)>,
@@ -45,6 +46,24 @@ pub(super) struct Ledger {
 type Machines = BTreeMap<NodeId, Machine>;
 
 impl Ledger {
+    /// Of a cluster of these nodes.
+    pub fn of(first: Vec<NodeId>) -> Ledger {
+        Ledger {
+            members: Members::of(first),
+            leaders: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            committed: Vec::new(),
+            newest_requests: BTreeMap::new(),
+            committed_requests: BTreeSet::new(),
+            void: BTreeSet::new(),
+            hashes: Vec::new(),
+            stores: BTreeMap::new(),
+            pieces: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
+        }
+    }
+
     /// After a batch of node `id`.
     pub fn check_batch(
         &mut self,
@@ -61,11 +80,14 @@ impl Ledger {
         monotone(machine, batch)?;
         self.check_effects(machine, batch, sometimes)?;
         self.base_is_committed(raft)?;
-        self.committed_entries_stay(machines, id, sometimes)?;
+        self.committed_entries_stay(machines, id, batch, sometimes)?;
+        self.operators_are_told_the_truth(batch, sometimes)?;
         self.leaders_are_complete(machines, id)?;
         if let Some(process) = machines.get_mut(&id).and_then(|machine| machine.process.as_mut()) {
             let raft = process.node.raft();
             process.committed = raft.commit_index();
+            process.transferring_ticks = transferring_ticks(process, batch)?;
+            let raft = process.node.raft();
             process.led_term = (raft.role() == RoleName::Leader).then_some(raft.term());
         }
         Ok(())
@@ -127,6 +149,7 @@ impl Ledger {
         &mut self,
         machines: &Machines,
         id: NodeId,
+        batch: &Batch,
         sometimes: &mut Sometimes,
     ) -> Checked {
         let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
@@ -146,7 +169,9 @@ impl Ledger {
                 continue;
             }
             let copies: Vec<NodeId> = holders(machines, entry.id());
-            if 2 * copies.len() <= machines.len() {
+            // It may have been committed before the batch changed the members, or after.
+            let has_it = |id: NodeId| copies.contains(&id);
+            if !raft.configuration().has_quorum(has_it) && !batch.configuration_before.0.has_quorum(has_it) {
                 let what = format!("{id} committed {}, which only {copies:?} have on disk", entry.id());
                 return Err(Violation::new("P5", what));
             }
@@ -193,6 +218,7 @@ impl Ledger {
             }
             self.committed_requests.insert(request);
         }
+        self.members.commit(entry, sometimes)?;
         self.committed.push((entry.clone(), term));
         Ok(())
     }
@@ -239,7 +265,7 @@ impl Ledger {
                         self.is_void(*request)?;
                     }
                 }
-                Effect::Reject(_, Rejection::Timeout) => {}
+                Effect::Reject(_, Rejection::Timeout) | Effect::Settle(..) => {}
                 Effect::Work(Work::Install(_)) => {}
                 Effect::Work(Work::Apply(work)) => {
                     let waiting = machine.process.as_ref().map(|process| &process.waiting);
@@ -256,6 +282,20 @@ impl Ledger {
         }
         if sends > batch.events + MAX_EXTRA_SENDS {
             return Err(Violation::new("P12", format!("{} sends {sends} messages in one batch", machine.id)));
+        }
+        Ok(())
+    }
+
+    /// P10, for operators: a change that was begun is committed.
+    fn operators_are_told_the_truth(&mut self, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
+        for effect in batch.before_save.iter().chain(&batch.after_save) {
+            let Effect::Settle(ticket, outcome) = effect else { continue };
+            self.members.told(ticket.number, outcome, sometimes);
+            if let OperationOutcome::ChangeBegun(entry) = outcome
+                && !self.is_committed(*entry)
+            {
+                return Err(Violation::new("P10", format!("{entry} begins a change, and is not committed")));
+            }
         }
         Ok(())
     }
@@ -391,6 +431,23 @@ fn monotone(machine: &Machine, batch: &Batch) -> Checked {
         return Err(Violation::new("P7", format!("{raft}: the store has applied {applied}")));
     }
     Ok(())
+}
+
+/// P11: the lead is handed over within an election timeout, or not at all.
+fn transferring_ticks(process: &Process, batch: &Batch) -> Result<u64, Violation> {
+    let raft = process.node.raft();
+    let has_begun = batch.notes.iter().any(|noted| matches!(noted.note, Note::TransferBegun { .. }));
+    if !raft.is_transferring() || has_begun {
+        return Ok(0);
+    }
+    let ticks = process.transferring_ticks + batch.ticks;
+    if ticks > u64::from(raft.settings().election_timeout_max_ticks) {
+        return Err(Violation::new(
+            "P11",
+            format!("{raft}: has been handing the lead over for {ticks} ticks"),
+        ));
+    }
+    Ok(ticks)
 }
 
 /// P8: nothing leaves before it is on the sender's disk.

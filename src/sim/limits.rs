@@ -60,6 +60,7 @@ impl Limits {
                     }
                 }
                 Effect::Reject(..) => gone += 1,
+                Effect::Settle(..) => {}
             }
         }
         // Whoever a node has neither answered nor handed to its application waits.

@@ -278,7 +278,11 @@ impl World {
     /// was there nobody could know.
     pub fn wipe(&mut self, id: NodeId, trouble: Trouble, mut chance: fastrand::Rng) {
         let lost = self.machines.values().filter(|machine| machine.lost.is_some()).count();
-        let may_lose = usize::from(self.plan.nodes) - self.plan.quorum();
+        // Where members change, so does what a majority is.
+        if self.plan.has(FaultClass::MemberChanges) {
+            return;
+        }
+        let may_lose = (usize::from(self.plan.nodes) - 1) / 2;
         let is_known = self.machines.keys().all(|other| *other == id || self.met.contains(&(*other, id)));
         // Once is enough: what came after it has nothing that anybody counts on, and may be about to begin
         // anew.

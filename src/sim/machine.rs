@@ -13,9 +13,10 @@ use crate::storage::{
 };
 use crate::types::{EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
-use crate::wire::peer::Envelope;
+use crate::wire::peer::{Envelope, NEWEST_VERSION};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 /// What waits for an answer: the attempt's number, and for a read what is asked.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub(super) enum Effect {
     Send(Envelope),
     Work(Work<Ticket>),
     Reject(Ticket, Rejection),
+    Settle(Ticket, OperationOutcome),
 }
 
 /// A line for the log.
@@ -65,7 +67,9 @@ impl Rim<Ticket> for Recorder {
         self.record(Effect::Work(work));
     }
 
-    fn settle(&mut self, _ticket: Ticket, _outcome: OperationOutcome) {}
+    fn settle(&mut self, ticket: Ticket, outcome: OperationOutcome) {
+        self.record(Effect::Settle(ticket, outcome));
+    }
 
     fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
 
@@ -92,6 +96,10 @@ pub(super) struct Batch {
     /// What was durable before the batch.
     pub hard_state_before: HardState,
     pub last_before: EntryId,
+    /// The configuration that was in force, and where it stood in the log.
+    pub configuration_before: (Arc<Configuration>, Index),
+    /// How much time has passed for the node, in ticks.
+    pub ticks: u64,
     /// From which index on the log has new entries.
     pub new_from: Index,
     /// How many events there were.
@@ -128,6 +136,8 @@ pub(super) struct Process {
     /// What the ledger has looked at.
     pub committed: Index,
     pub led_term: Option<Term>,
+    /// For how many of its ticks it has been handing the lead over.
+    pub transferring_ticks: u64,
 }
 
 /// A node's machine.
@@ -254,7 +264,7 @@ impl Machine {
         let (mut storage, recovered) =
             Storage::open(self.disk.clone(), &self.opening(plan)).map_err(refused)?;
         let (store, snapshot, configuration) = match &recovered.snapshot {
-            None => (KvStore::new(), None, Configuration::new(plan.ids())),
+            None => (KvStore::new(), None, self.first_configuration(plan)),
             Some(meta) => {
                 let lines = storage.open_snapshot(meta.last).map_err(refused)?.into_iter().flatten();
                 let (store, restored) = restore(meta, lines).map_err(|unreadable| match unreadable {
@@ -290,12 +300,23 @@ impl Machine {
         Ok(Started { was_torn, batch_survived, segments, snapshot, began_anew })
     }
 
+    /// Those that the cluster is made of know each other; the others know nobody.
+    fn first_configuration(&self, plan: &Plan) -> Configuration {
+        let voters = plan.first_voters();
+        if voters.contains(&self.id) { Configuration::new(voters) } else { Configuration::default() }
+    }
+
     fn opening(&self, plan: &Plan) -> Opening {
+        let first_start = match self.last_boot {
+            0 if plan.first_voters().contains(&self.id) => FirstStart::Bootstrap,
+            0 => FirstStart::Join,
+            _ => FirstStart::Refused,
+        };
         Opening {
             cluster: CLUSTER.to_owned(),
             node: self.id,
-            voters: plan.ids(),
-            first_start: if self.last_boot == 0 { FirstStart::Bootstrap } else { FirstStart::Refused },
+            voters: plan.first_voters(),
+            first_start,
             incarnation: self.incarnation,
             segment_limit_bytes: plan.segment_limit_bytes,
         }
@@ -362,6 +383,9 @@ impl Machine {
     pub fn run_batch(&mut self) -> Option<Batch> {
         let process = self.process.as_mut()?;
         let (hard_state_before, last_before) = (self.durable.hard_state, self.durable.last());
+        let raft = process.node.raft();
+        let configuration_before = (raft.shared_configuration(), raft.configuration_index());
+        let ticks = process.ticks_due;
         let syncs_before = log_syncs(&self.disk);
         let events =
             process.peers_inbox.len() + process.application_inbox.len() + process.clients_inbox.len();
@@ -393,6 +417,8 @@ impl Machine {
             notes,
             hard_state_before,
             last_before,
+            configuration_before,
+            ticks,
             new_from,
             events,
             has_saved,
@@ -429,6 +455,7 @@ impl Process {
             writes_taken: 0,
             greeted: BTreeMap::new(),
             led_term: None,
+            transferring_ticks: 0,
         }
     }
 
@@ -461,6 +488,7 @@ impl Process {
         let is_same = !matches!(remembered, RememberedPeer::Different { .. });
         if is_same {
             self.greeted.insert(peer, incarnation);
+            self.node.has_version(peer, NEWEST_VERSION);
         }
         Ok(is_same)
     }
@@ -480,13 +508,12 @@ impl Process {
     /// The node numbers the writes that it takes from 0: so each attempt's name in the log is known.
     fn take_request(&mut self, event: Event<Ticket>, recorder: &mut Recorder) {
         let (number, is_write) = match &event {
+            Event::Operation { .. } => return self.node.take(event, recorder),
             Event::Write { ticket, .. } => (ticket.number, true),
             Event::Read { ticket } => (ticket.number, false),
-            Event::Tick
-            | Event::Peer(_)
-            | Event::Operation { .. }
-            | Event::SnapshotWritten { .. }
-            | Event::Poll { .. } => panic!("no client's event"),
+            Event::Tick | Event::Peer(_) | Event::SnapshotWritten { .. } | Event::Poll { .. } => {
+                panic!("no client's event")
+            }
         };
         let effects_before = recorder.effects.len();
         self.node.take(event, recorder);

@@ -29,8 +29,9 @@
 //! | `machine.rs`, `durable.rs` | one node: its disk and its process; what must be on the disk |
 //! | `application.rs`, `snapshots.rs` | beside the node: its application, and what writes snapshots |
 //! | `network.rs` | links with connections that break |
-//! | `clients.rs` | who asks for what, and asks again |
-//! | `ledger.rs`, `limits.rs` | what must hold after every event; of it, how much there may be of anything |
+//! | `clients.rs`, `operator.rs` | who asks for what, and asks again; who changes members and leaders |
+//! | `ledger.rs` | what must hold after every event |
+//! | `limits.rs`, `members.rs` | of it, how much there may be of anything; which members may follow on which |
 //! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
 //! | `trace.rs` | the run as lines |
 //! | `batch.rs`, `shrink.rs` | many seeds on several threads; a run that failed, made small |
@@ -45,10 +46,12 @@ mod ledger;
 mod limits;
 mod lives;
 mod machine;
+mod members;
 mod messages;
 mod nemesis;
 mod network;
 mod numbers;
+mod operator;
 mod partitions;
 mod plan;
 pub mod report;

@@ -60,10 +60,10 @@ impl World {
                 self.sometimes.saw("clock at another speed");
                 self.tell(|| format!("{trouble}: {id} takes {tick_ms} ms for 10"));
             }
-            FaultClass::SmallLimits
-            | FaultClass::ShortLogs
-            | FaultClass::LyingDisks
-            | FaultClass::HastyReads => {}
+            FaultClass::MemberChanges => self.ask_for_members(id, trouble, &mut chance),
+            FaultClass::Transfers => self.ask_for_transfer(id, trouble, &mut chance),
+            FaultClass::ShortLogs => self.ask_for_snapshot(id, trouble),
+            FaultClass::SmallLimits | FaultClass::LyingDisks | FaultClass::HastyReads => {}
         }
         self.after(trouble.for_ms, Happening::TroubleEnds(trouble, id));
         Ok(())
@@ -99,6 +99,8 @@ impl World {
             | FaultClass::RollingRestarts
             | FaultClass::SmallLimits
             | FaultClass::ShortLogs
+            | FaultClass::MemberChanges
+            | FaultClass::Transfers
             | FaultClass::LyingDisks
             | FaultClass::HastyReads => return,
         }
@@ -187,7 +189,7 @@ impl World {
 
     /// Restarts a node and goes on to the next one when that is up again.
     pub fn roll(&mut self, id: NodeId, trouble: Trouble) {
-        if self.is_calm || id.0 > self.plan.nodes {
+        if self.is_calm || id.0 > self.plan.nodes + self.plan.spares {
             return;
         }
         self.sometimes.saw("rolling restart");

@@ -7,6 +7,7 @@ use super::chance::stream;
 use super::clients::Turn;
 use super::faults::{FaultClass, Faults, Trouble};
 use super::numbers::Numbers;
+use super::operator::draw_spares;
 use crate::node::{LogLimits, NodeSettings};
 use crate::raft::Settings;
 use crate::types::NodeId;
@@ -40,6 +41,9 @@ pub struct Overrides {
     /// How many nodes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
+    /// How many machines beside them that may become members, where members change.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=4))]
+    pub spares: Option<u16>,
     /// Which kinds of faults, as in `loss,crashes`, or `none`.
     #[arg(long, value_name = "FAULTS")]
     pub faults: Option<Faults>,
@@ -59,8 +63,10 @@ pub struct Overrides {
 pub struct Plan {
     /// Where all chance comes from.
     pub seed: u64,
-    /// How many nodes.
+    /// How many nodes the cluster is made of.
     pub nodes: u16,
+    /// How many machines may become members.
+    pub spares: u16,
     /// What is broken.
     pub faults: Faults,
     /// How long it is broken, in milliseconds.
@@ -97,6 +103,7 @@ impl Plan {
         let segment_limit_bytes = chance.u64(2_000..=60_000);
         let (log_limits, chunk_bytes) = draw_snapshots(&mut stream(seed, "snapshots", (0, 0)));
         let faults = overrides.faults.clone().unwrap_or(drawn_faults);
+        let spares = overrides.spares.unwrap_or_else(|| draw_spares(seed));
         let run_ms = overrides.run_ms.unwrap_or(RUN_MS);
         let mut troubles = Trouble::draw_all(seed, run_ms);
         let kept = |numbers: &Option<Numbers>, number| {
@@ -108,6 +115,7 @@ impl Plan {
         Plan {
             seed,
             nodes: overrides.nodes.unwrap_or(drawn_nodes).clamp(1, 9),
+            spares: if faults.0.contains(&FaultClass::MemberChanges) { spares.min(4) } else { 0 },
             faults,
             run_ms,
             heal,
@@ -128,9 +136,10 @@ impl Plan {
 
     /// The command that repeats this run, and prints it.
     pub fn command(&self) -> String {
-        let Overrides { nodes, faults, run_ms, troubles, turns } = &self.overrides;
+        let Overrides { nodes, spares, faults, run_ms, troubles, turns } = &self.overrides;
         let options = [
             ("nodes", nodes.map(|nodes| nodes.to_string())),
+            ("spares", spares.map(|spares| spares.to_string())),
             ("faults", faults.as_ref().map(Faults::to_string)),
             ("run-ms", run_ms.map(|run_ms| run_ms.to_string())),
             ("troubles", troubles.as_ref().map(Numbers::to_string)),
@@ -147,17 +156,19 @@ impl Plan {
         self.faults.0.contains(&class)
     }
 
+    /// All machines.
     pub(super) fn ids(&self) -> Vec<NodeId> {
+        (1..=self.nodes + self.spares).map(NodeId).collect()
+    }
+
+    /// Those that the cluster is made of.
+    pub(super) fn first_voters(&self) -> Vec<NodeId> {
         (1..=self.nodes).map(NodeId).collect()
     }
 
-    /// The node that stands for this number, however many nodes there are.
+    /// The machine that stands for this number, however many there are.
     pub(super) fn node_of(&self, number: u16) -> NodeId {
-        NodeId(1 + number % self.nodes)
-    }
-
-    pub(super) fn quorum(&self) -> usize {
-        usize::from(self.nodes) / 2 + 1
+        NodeId(1 + number % (self.nodes + self.spares))
     }
 
     /// The core's settings: the server's times, and limits that are small enough to be met.
@@ -191,11 +202,11 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, nodes, run_ms, heal, faults, .. } = self;
+        let Plan { seed, nodes, spares, run_ms, heal, faults, .. } = self;
         let (troubles, turns) = (self.troubles.len(), self.turns.len());
         write!(
             f,
-            "seed {seed}: {nodes} nodes, {turns} turns of clients, {troubles} troubles in {run_ms} ms"
+            "seed {seed}: {nodes} nodes and {spares} more machines, {turns} turns of clients, {troubles} troubles in {run_ms} ms"
         )?;
         write!(f, "; faults: {faults}; then heals {heal:?}")
     }

@@ -3,6 +3,7 @@
 
 use super::chance::stream;
 use super::clients::Client;
+use super::faults::FaultClass;
 use super::machine::{Condition, Machine};
 use super::plan::{ELECTION_TIMEOUT_MS, Heal, TICK_MS};
 use super::weather::Weather;
@@ -30,7 +31,28 @@ impl World {
             self.start(*id)?;
         }
         self.probe(&live, all_must_serve, "after the power came back")?;
-        if self.plan.heal == Heal::MajorityWithStragglers { self.stays_settled() } else { Ok(()) }
+        if self.plan.heal == Heal::All {
+            self.changes_end()?;
+        }
+        let has_strangers = self.plan.has(FaultClass::MemberChanges) && self.plan.heal == Heal::All;
+        if has_strangers || self.plan.heal == Heal::MajorityWithStragglers {
+            self.stays_settled()?;
+        }
+        Ok(())
+    }
+
+    /// A change of members that was under way comes to its end when all are well.
+    fn changes_end(&mut self) -> Checked {
+        let is_over = |world: &World| {
+            let members = world.ledger.members.newest();
+            !members.is_joint() && members.next_voters.is_none()
+        };
+        self.run_until(self.now_ms + MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS, is_over)?;
+        if is_over(self) {
+            return Ok(());
+        }
+        let what = format!("a change of members does not come to its end: {}", self.ledger.members.newest());
+        Err(Violation::new("P11", what))
     }
 
     /// One link is cut, to the leader of a cluster in which nothing else happens: whoever misses the leader
@@ -46,10 +68,13 @@ impl World {
         let running = self.machines.values().filter(counts);
         let running: Vec<(bool, NodeId)> = running.map(|machine| (leads(machine), machine.id)).collect();
         let leader = running.iter().find(|(leads, _)| *leads).map(|(_, id)| *id);
-        let victim = running.iter().find(|(leads, _)| !leads).map(|(_, id)| *id);
+        let members = self.ledger.members.newest();
+        let is_member = |id: NodeId| members.is_voter(id);
+        let victim = running.iter().find(|(leads, id)| !leads && is_member(*id)).map(|(_, id)| *id);
         // Without the victim there must be a quorum still.
         let (Some(leader), Some(victim)) = (leader, victim) else { return Ok(()) };
-        if running.len() <= self.plan.quorum() {
+        let is_left = |id| id != victim && running.iter().any(|(_, running)| *running == id);
+        if !members.has_quorum(is_left) {
             return Ok(());
         }
         let before = self.newest_term();
@@ -93,6 +118,7 @@ impl World {
         for id in &live {
             if let Some(machine) = self.machines.get_mut(id) {
                 machine.tick_ms = TICK_MS;
+                machine.is_held_down = false;
                 if let Condition::Flipped { name, at, mask } = machine.condition.clone() {
                     machine.disk.flip(&name, at, mask);
                     machine.condition = Condition::Sound;
@@ -110,10 +136,23 @@ impl World {
         let mut ids: Vec<(bool, NodeId)> = sound.map(|machine| (leads(machine), machine.id)).collect();
         chance.shuffle(&mut ids);
         if chance.bool() {
-            ids.sort_by_key(|(leads, _)| *leads);
+            ids.sort_by_key(|(leads, _)| !leads);
         }
-        let count = if self.plan.heal == Heal::All { ids.len() } else { self.plan.quorum() };
-        ids.into_iter().map(|(_, id)| id).take(count).collect()
+        let mut live: BTreeSet<NodeId> = ids.iter().map(|(_, id)| *id).collect();
+        if self.plan.heal == Heal::All {
+            return live;
+        }
+        // One after the other is left out, as long as there are enough without it.
+        let electorates = self.electorates();
+        for (_, id) in ids {
+            live.remove(&id);
+            let has_majority =
+                |voters: &BTreeSet<NodeId>| 2 * voters.intersection(&live).count() > voters.len();
+            if !electorates.iter().all(has_majority) {
+                live.insert(id);
+            }
+        }
+        live
     }
 
     /// Keeps all others out, but where all is to be well: then these are nodes that lost their data, and must
@@ -167,9 +206,13 @@ impl World {
                 self.next_turn(client);
             }
         }
+        // Who belongs to the cluster may change meanwhile, where a change was under way.
         let is_enough = |world: &World| {
-            let mut probes =
-                world.clients[first..].chunks(3).map(|one| one.iter().all(|probe| probe.is_done));
+            let voters = &world.ledger.members.newest().voters;
+            let probes = world.clients[first..].chunks(3).zip(nodes);
+            let mut probes = probes
+                .filter(|(_, node)| voters.contains(node))
+                .map(|(one, _)| one.iter().all(|probe| probe.is_done));
             if all_must_serve { probes.all(|done| done) } else { probes.any(|done| done) }
         };
         let patience_ms = MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS;

@@ -36,6 +36,7 @@ pub fn shrink(plan: &Plan, violation: &Violation, progress: &mut dyn FnMut(u64, 
         let before = search.smallest.plan.overrides().clone();
         search.end_early();
         search.fewer_nodes();
+        search.fewer_spares();
         search.fewer_faults();
         search.leave_out(|overrides| &mut overrides.troubles);
         search.leave_out(|overrides| &mut overrides.turns);
@@ -91,6 +92,14 @@ impl Search<'_> {
     fn fewer_nodes(&mut self) {
         for nodes in 1..self.smallest.plan.nodes {
             if self.fails_with(|overrides| overrides.nodes = Some(nodes)) {
+                return;
+            }
+        }
+    }
+
+    fn fewer_spares(&mut self) {
+        for spares in 0..self.smallest.plan.spares {
+            if self.fails_with(|overrides| overrides.spares = Some(spares)) {
                 return;
             }
         }

@@ -141,7 +141,7 @@ impl World {
             history: History::default(),
             attempts: BTreeMap::new(),
             next_attempt: 0,
-            ledger: Ledger::default(),
+            ledger: Ledger::of(plan.first_voters()),
             limits: Limits::of(&plan),
             sometimes: Sometimes::default(),
             trace: Trace::new(detail),
@@ -374,6 +374,7 @@ impl World {
             match effect {
                 Effect::Send(envelope) => self.send(envelope),
                 Effect::Work(work) => self.take_work(id, work),
+                Effect::Settle(ticket, outcome) => self.has_settled(id, ticket.number, &outcome),
                 Effect::Reject(ticket, rejection) => {
                     if let Some(process) = self.process(id) {
                         process.waiting.remove(&ticket.number);
@@ -411,7 +412,13 @@ impl World {
                 Note::RoleChanged { why: RoleReason::QuorumLost { .. }, .. } => {
                     Some("leader stepped down without a quorum")
                 }
-                Note::Truncated { .. } => Some("suffix truncated"),
+                Note::Truncated { first, .. } => {
+                    if batch.configuration_before.1 >= first.index {
+                        self.sometimes.saw("uncommitted configuration truncated");
+                    }
+                    Some("suffix truncated")
+                }
+                Note::RoleChanged { why: RoleReason::Removed, .. } => Some("leader removed itself"),
                 Note::AppendRejected { .. } => Some("append rejected"),
                 Note::Compacted { .. } if is_sending => {
                     Some("log compacted while a follower receives a snapshot")

@@ -1,0 +1,109 @@
+//! What must hold of changes of members: each committed configuration is the step that follows from the one
+//! before, somebody asked for the first step of each change, and nobody who did was refused; whoever was told
+//! that a change was begun can count on it.
+//!
+//! Each of them shares a node of every two quorums with the one before (paper section 6). What breaks when
+//! one does not (two leaders, a lost entry) is for the other checks.
+
+use super::sometimes::Sometimes;
+use super::{Checked, Violation};
+use crate::node::OperationOutcome;
+use crate::raft::{Configuration, MemberChange};
+use crate::types::{Entry, NodeId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The changes that were asked for, and the configurations that were committed.
+pub(super) struct Members {
+    /// By the numbers of their tickets, and whether each was refused.
+    asked: BTreeMap<u64, (MemberChange, bool)>,
+    newest: Arc<Configuration>,
+    newest_term: Term,
+}
+
+impl Members {
+    pub fn of(first: Vec<NodeId>) -> Members {
+        let newest = Arc::new(Configuration::new(first));
+        Members { asked: BTreeMap::new(), newest, newest_term: Term(0) }
+    }
+
+    /// The newest committed configuration.
+    pub fn newest(&self) -> &Arc<Configuration> {
+        &self.newest
+    }
+
+    /// Somebody asks for a change.
+    pub fn ask(&mut self, number: u64, change: MemberChange) {
+        self.asked.insert(number, (change, false));
+    }
+
+    /// Somebody has an answer.
+    pub fn told(&mut self, number: u64, outcome: &OperationOutcome, sometimes: &mut Sometimes) {
+        let is_refused = match outcome {
+            OperationOutcome::ChangeRefused(_) | OperationOutcome::ChangeTooNew(_) => true,
+            OperationOutcome::ChangeLost => true,
+            OperationOutcome::ChangeBegun(_) => false,
+            OperationOutcome::Transferred(_)
+            | OperationOutcome::TransferRefused(_)
+            | OperationOutcome::TransferGivenUp
+            | OperationOutcome::SnapshotTaken(_) => return,
+        };
+        if let Some((_, refused)) = self.asked.get_mut(&number).filter(|_| is_refused) {
+            *refused = true;
+        }
+        sometimes.saw(match outcome {
+            OperationOutcome::ChangeBegun(_) => "change of members begun",
+            OperationOutcome::ChangeLost => "change of members lost",
+            _ => "change of members refused",
+        });
+    }
+
+    /// An entry is committed; the next one after those before.
+    pub fn commit(&mut self, entry: &Entry, sometimes: &mut Sometimes) -> Checked {
+        let Some(next) = &entry.configuration else { return Ok(()) };
+        let before = std::mem::replace(&mut self.newest, Arc::clone(next));
+        let term = std::mem::replace(&mut self.newest_term, entry.term);
+        if !self.may_follow(&before, next) {
+            let what = format!("{}: {next}, which nobody asked for, comes after {before}", entry.id());
+            return Err(Violation::new("P10", what));
+        }
+        let is_under_way = before.is_joint() || before.next_voters.is_some();
+        let arrived = next.voters.difference(&before.voters).count();
+        let left = before.voters.difference(&next.voters).count();
+        let seen = [
+            (next.next_voters.is_some(), "learner added"),
+            (next.is_joint(), "joint configuration committed"),
+            (next.is_joint() && arrived > 0, "learner promoted"),
+            (next.is_joint() && arrived > 1 && left > 1, "several members replaced at once"),
+            (next.is_joint() && left > 0, "voter removed"),
+            (before.next_voters.is_some() && !next.is_joint(), "learner taken back"),
+            (is_under_way && term < entry.term, "a newer leader went on with a change"),
+        ];
+        seen.iter().filter(|(is_so, _)| *is_so).for_each(|(_, what)| sometimes.saw(what));
+        Ok(())
+    }
+
+    fn may_follow(&self, before: &Configuration, next: &Configuration) -> bool {
+        if before.is_joint() {
+            return next.voters == before.voters && !next.is_joint() && next.next_voters.is_none();
+        }
+        if next.is_joint() && next.outgoing != before.voters {
+            return false;
+        }
+        if before.next_voters.is_some() && next.is_joint() {
+            return Some(&next.voters) == before.next_voters.as_ref();
+        }
+        self.asked.values().any(|(change, is_refused)| !is_refused && leads_to(before, change, next))
+    }
+}
+
+/// Whether this is the first step of that change. Adding nobody and removing learners only gives a change up.
+fn leads_to(before: &Configuration, change: &MemberChange, next: &Configuration) -> bool {
+    if before.next_voters.is_some() {
+        let gives_up = change.add.is_empty() && change.remove.is_subset(&before.learners);
+        return gives_up && next.voters == before.voters && next.learners.is_empty();
+    }
+    let mut target: BTreeSet<NodeId> = before.voters.difference(&change.remove).copied().collect();
+    target.extend(change.add.keys());
+    next.next_voters.as_ref().unwrap_or(&next.voters) == &target
+}
