@@ -30,6 +30,8 @@ pub struct Plan {
     pub request_timeout_ms: u64,
     pub max_line_bytes: usize,
     pub max_clients: usize,
+    /// After so many entries a node takes a snapshot, when it is not the contract's default.
+    pub snapshot_after_entries: Option<u64>,
 }
 
 impl Plan {
@@ -42,6 +44,7 @@ impl Plan {
             request_timeout_ms: 5000,
             max_line_bytes: 1024 * 1024,
             max_clients: 4096,
+            snapshot_after_entries: None,
         }
     }
 
@@ -59,6 +62,9 @@ impl Plan {
              request_timeout_ms = {request_timeout_ms}\n\
              \n[limits]\nmax_line_bytes = {max_line_bytes}\nmax_clients = {max_clients}\n"
         );
+        if let Some(entries) = self.snapshot_after_entries {
+            let _ = write!(text, "\n[log]\nsnapshot_after_entries = {entries}\n");
+        }
         text
     }
 }
