@@ -120,11 +120,38 @@ impl<T> Snapshots<T> {
         (durable.index > base.index).then_some(durable)
     }
 
-    /// Those who waited for a snapshot, once none is under way.
-    pub fn served(&mut self) -> Vec<T> {
+    /// Those who waited for a snapshot, once none is under way. When the newest one has everything that was
+    /// applied, it is also the one that somebody wants now.
+    pub fn served(&mut self, has_everything: bool) -> Vec<T> {
         match self.phase {
-            Phase::Idle if self.durable.is_none() => std::mem::take(&mut self.awaited_by),
+            Phase::Idle if self.durable.is_none() => {
+                if has_everything {
+                    self.awaited_by.append(&mut self.wanted_by);
+                }
+                std::mem::take(&mut self.awaited_by)
+            }
             Phase::Idle | Phase::Asked { .. } | Phase::Taken { .. } | Phase::Writing { .. } => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once whoever asked for a snapshot of a node that had applied nothing since its last one had no answer
+    /// but a timeout: no snapshot was due, so none was taken, and nobody said that there was one already.
+    #[test]
+    fn who_wants_a_snapshot_when_there_is_nothing_new_has_one_already() {
+        let mut snapshots = Snapshots::new(LogLimits { bytes: 1 << 20, entries: 1000 });
+        snapshots.want("first");
+        assert!(!snapshots.is_due(LogSize { bytes: 100, entries: 0 }, false));
+        assert_eq!(snapshots.served(true), ["first"]);
+        snapshots.want("second");
+        assert_eq!(snapshots.served(false), [""; 0], "what was applied since is to be in it");
+        assert!(snapshots.is_due(LogSize { bytes: 100, entries: 1 }, false));
+        snapshots.ask(Index(7));
+        snapshots.want("third");
+        assert_eq!(snapshots.served(true), [""; 0], "one is under way");
     }
 }
