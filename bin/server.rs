@@ -35,17 +35,23 @@ struct Arguments {
     #[arg(long, conflicts_with = "bootstrap")]
     join: bool,
 
+    /// The node belongs to the cluster and has lost its data. It comes back empty, without a vote, until the
+    /// leader has let it in again and it has caught up. With data there, it does nothing.
+    #[arg(long, conflicts_with_all = ["bootstrap", "join"])]
+    rejoin: bool,
+
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 fn main() -> ExitCode {
-    let Arguments { config, id, data_dir, bootstrap, join, log_format } = Arguments::parse();
-    let first_start = match (bootstrap, join) {
-        (true, _) => FirstStart::Bootstrap,
-        (false, true) => FirstStart::Join,
-        (false, false) => FirstStart::Refused,
+    let Arguments { config, id, data_dir, bootstrap, join, rejoin, log_format } = Arguments::parse();
+    let first_start = match (bootstrap, join, rejoin) {
+        (true, _, _) => FirstStart::Bootstrap,
+        (_, true, _) => FirstStart::Join,
+        (_, _, true) => FirstStart::Rejoin,
+        (false, false, false) => FirstStart::Refused,
     };
     match run(&Options { config, id, data_dir, first_start, log_format }) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,

@@ -260,6 +260,8 @@ pub struct Node<D: Disk, T> {
     to_install: Option<SnapshotMeta>,
     /// The entry with the members that were looked at last.
     members_kept: Index,
+    /// The newest version that each peer knows, as it said when it connected last.
+    versions: BTreeMap<NodeId, u32>,
     /// The application waits for work.
     is_polling: bool,
     /// The last entry that the application was given.
@@ -289,6 +291,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             received: None,
             to_install: None,
             members_kept: Index::NONE,
+            versions: BTreeMap::new(),
             settings,
             is_polling: false,
             now_tick: 0,
@@ -320,6 +323,11 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             return Ok(RememberedPeer::Known);
         }
         self.storage.remember_peer(peer, incarnation)
+    }
+
+    /// A peer has said which version of what nodes say to each other it knows.
+    pub fn has_version(&mut self, peer: NodeId, newest_version: u32) {
+        self.versions.insert(peer, newest_version);
     }
 
     /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that

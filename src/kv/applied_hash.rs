@@ -85,6 +85,11 @@ impl AppliedHash {
         for client in &effect.forgotten {
             self.text(client);
         }
+        // Who belongs to the cluster must be the same everywhere too. Entries without it are encoded as ever.
+        if let Some(configuration) = &entry.configuration {
+            self.tag(1);
+            self.text(&configuration.json());
+        }
         self.value = xxh3_64_with_seed(&self.encoding, self.value);
     }
 
@@ -147,11 +152,17 @@ impl AppliedHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Command, Index, Term};
+    use crate::types::{Command, Configuration, Index, NodeId, Term};
 
     fn entry(term: u64, index: i64, text: &str) -> Entry {
         let command = Command::from_json(text.to_owned()).unwrap();
         Entry { term: Term(term), index: Index(index), request: None, command, configuration: None }
+    }
+
+    fn members(voters: &[u16]) -> Entry {
+        let voters = voters.iter().map(|id| NodeId(*id)).collect();
+        let configuration = Configuration { voters, ..Configuration::default() };
+        Entry { configuration: Some(Arc::new(configuration)), ..entry(1, 0, "{}") }
     }
 
     fn hash(entry: &Entry, answer: &Answer, change: Change<'_>, forgotten: &[&str]) -> u64 {
@@ -195,6 +206,8 @@ mod tests {
             hash(&entry(2, 0, "{}"), &Answer::Noop, Change::None, &[]),
             hash(&entry(1, 1, "{}"), &Answer::Noop, Change::None, &[]),
             hash(&entry(1, 0, "{ }"), &Answer::Noop, Change::None, &[]),
+            hash(&members(&[1, 2, 3]), &Answer::Noop, Change::None, &[]),
+            hash(&members(&[1, 2]), &Answer::Noop, Change::None, &[]),
             hash(&plain, &Answer::Noop, Change::None, &["ab"]),
             hash(&plain, &Answer::Noop, Change::None, &["a", "b"]),
             hash(&plain, &Answer::Noop, Change::None, &["b", "a"]),

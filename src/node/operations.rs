@@ -22,6 +22,9 @@ pub enum OperationOutcome {
     ChangeBegun(EntryId),
     /// It was not begun.
     ChangeRefused(ChangeRefusal),
+    /// It was not begun: this member runs a version that does not know such changes, or was not heard of
+    /// since this node started.
+    ChangeTooNew(NodeId),
     /// Its first step was replaced by another leader's entry: it never was.
     ChangeLost,
     /// Another node leads.

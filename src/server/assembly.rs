@@ -1,5 +1,5 @@
-//! Puts a node together: the core as the disk left it, the store from its snapshot, the threads and the channels
-//! between them.
+//! Puts a node together: the core as the disk left it, the store from its snapshot, the threads and the
+//! channels between them.
 
 use super::StartError;
 use super::client_listener::{ClientListener, OpenClients};
@@ -16,7 +16,7 @@ use crate::node::{LogLimits, Node, NodeSettings, NodeStatus};
 use crate::raft::{Log, RaftState, Settings, Start};
 use crate::storage::{Disk, FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
 use crate::types::{AppliedState, Configuration, Member, NodeId};
-use crate::wire::peer::{Hello, PROTOCOL_VERSION};
+use crate::wire::peer::{Address, Hello, NEWEST_VERSION, PROTOCOL_VERSION};
 use crossbeam_channel::bounded;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -111,16 +111,7 @@ pub(super) struct Running {
 pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let Parts { config, own, boot, disk, storage, start, peers, clients, endings } = parts;
     let clock = clock(&config);
-    let hello = Hello {
-        version: PROTOCOL_VERSION,
-        cluster: config.cluster.clone(),
-        from: own.id,
-        to: own.id,
-        boot,
-        incarnation: storage.identity().incarnation,
-        first_voters: storage.identity().voters.clone(),
-        address: Some(own.peer.clone()),
-    };
+    let hello = hello(&config, &own, boot, &storage);
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base)?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
@@ -180,6 +171,22 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     Ok(Running { inbox, clients: open_clients, patience })
 }
 
+/// What this node says of itself to everybody, but for whom it means.
+fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDisk>) -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        newest_version: NEWEST_VERSION,
+        cluster: config.cluster.clone(),
+        from: own.id,
+        to: own.id,
+        boot,
+        incarnation: storage.identity().incarnation,
+        first_voters: storage.identity().voters.clone(),
+        address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
+        has_lost_data: !storage.may_vote(),
+    }
+}
+
 /// Where the others can be reached, as far as that is known at start.
 fn addresses(config: &Config, raft: &RaftState, own: NodeId) -> BTreeMap<NodeId, String> {
     let mut addresses: BTreeMap<NodeId, String> =
@@ -219,6 +226,7 @@ fn start_state(
         id: own.from,
         boot: own.boot,
         configuration,
+        may_vote: !own.has_lost_data,
         hard_state: recovered.hard_state,
         log: Log::new(recovered.base, recovered.entries),
         seed,

@@ -61,8 +61,8 @@ pub(super) struct OpenClients {
 }
 
 impl OpenClients {
-    /// No more requests are read; what is open gets its answers, then its connection ends. Waits for that, but
-    /// no longer than `patience`, and as long as readers need to notice.
+    /// No more requests are read; what is open gets its answers, then its connection ends. Waits for that,
+    /// but no longer than `patience`, and as long as readers need to notice.
     pub fn close_after_answers(&self, patience: Duration) {
         self.is_closing.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + patience + LOOK_INTERVAL;

@@ -1,5 +1,5 @@
-//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members come
-//! and go, and so do the writers to them.
+//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members
+//! come and go, and so do the writers to them.
 
 use super::connection::no_outcome;
 use super::ending::Endings;
@@ -163,6 +163,10 @@ fn answer_to_operator(outcome: OperationOutcome) -> Response {
             Response::error(ErrorCode::Busy, why.to_string())
         }
         OperationOutcome::ChangeRefused(why) => Response::error(ErrorCode::Refused, why.to_string()),
+        OperationOutcome::ChangeTooNew(id) => {
+            let message = format!("{id} is not connected, or runs a version that cannot change members yet");
+            Response::error(ErrorCode::Refused, message)
+        }
         OperationOutcome::ChangeLost => {
             let message = "not carried out, and never will be: another leader's entry took its place";
             Response::error(ErrorCode::Unavailable, message)

@@ -2,13 +2,12 @@
 //! anyone is there. When the connection breaks it begins again, ever more slowly and never in step with
 //! others. Nothing waits for it: a hung peer costs its own thread and its own queue (FAULTS row 53).
 
-use super::raft_thread::{FromPeer, Inbox};
+use super::raft_thread::{FromPeer, Greeting, Inbox};
 use super::status::StatusBoard;
 use crate::storage::RememberedPeer;
-use crate::types::{Incarnation, NodeId};
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
-    Decoded, Ends, Envelope, Hello, PeerLine, Ping, decode, decode_greeting, max_peer_line_bytes,
+    Decoded, Ends, Envelope, Hello, PeerLine, Ping, Welcome, decode, decode_greeting, max_peer_line_bytes,
 };
 use crate::wire::quote_external;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -112,7 +111,10 @@ impl PeerSender {
         let peer = self.hello.to;
         match answer {
             Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
-                check_incarnation(&self.inbox, peer, welcome.incarnation, None)?;
+                let Welcome { incarnation, newest_version, .. } = welcome;
+                let (address, has_lost_data) = (None, false);
+                let greeting = Greeting { peer, incarnation, newest_version, address, has_lost_data };
+                check_greeting(&self.inbox, greeting)?;
             }
             Decoded::Line(PeerLine::Refused(refused)) => {
                 return Err(format!("it refused: {}", quote_external(refused.why)));
@@ -176,15 +178,13 @@ impl Link {
 }
 
 /// Asks the raft thread whether this is the incarnation of `peer` that it knows.
-pub(super) fn check_incarnation(
-    inbox: &Inbox,
-    peer: NodeId,
-    incarnation: Incarnation,
-    address: Option<String>,
-) -> Result<(), String> {
+pub(super) fn check_greeting(inbox: &Inbox, greeting: Greeting) -> Result<(), String> {
+    let Greeting { peer, incarnation, .. } = greeting;
     let (reply, answer) = bounded(1);
-    let greeting = FromPeer::Greeting { peer, incarnation, address, reply };
-    inbox.peers.send(greeting).map_err(|_| "the raft thread is gone".to_owned())?;
+    inbox
+        .peers
+        .send(FromPeer::Greeting(greeting, reply))
+        .map_err(|_| "the raft thread is gone".to_owned())?;
     match answer.recv_timeout(GREETING_TIMEOUT) {
         Ok(RememberedPeer::Known | RememberedPeer::Remembered) => Ok(()),
         Ok(RememberedPeer::Different { remembered }) => Err(format!(

@@ -8,8 +8,8 @@ use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::node::{Event, Fault, Node};
 use crate::storage::{FileDisk, RememberedPeer};
-use crate::types::{Incarnation, NodeId, Term};
-use crate::wire::peer::Envelope;
+use crate::types::{Incarnation, Member, NodeId, Term};
+use crate::wire::peer::{Address, Envelope};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,14 +28,19 @@ const CLIENTS_INBOX: usize = 1024;
 pub(super) enum FromPeer {
     /// A message, checked.
     Message(Envelope),
-    /// A peer has shown its incarnation: compare it with the one remembered, or remember it.
-    Greeting {
-        peer: NodeId,
-        incarnation: Incarnation,
-        /// Where it takes connections, when it has said so.
-        address: Option<String>,
-        reply: Sender<RememberedPeer>,
-    },
+    /// A peer has said who it is: is it who it was?
+    Greeting(Greeting, Sender<RememberedPeer>),
+}
+
+/// What a peer says of itself, before anything else.
+pub(super) struct Greeting {
+    pub peer: NodeId,
+    pub incarnation: Incarnation,
+    pub newest_version: u32,
+    /// Where it can be reached, when it has said so.
+    pub address: Option<Address>,
+    /// It has lost its data, and wants to be let in again.
+    pub has_lost_data: bool,
 }
 
 /// The ways into the raft thread.
@@ -106,10 +111,17 @@ impl RaftThread {
                 Ok(FromPeer::Message(envelope)) => {
                     self.node.take(Event::Peer(envelope), &mut self.links);
                 }
-                Ok(FromPeer::Greeting { peer, incarnation, address, reply }) => {
+                Ok(FromPeer::Greeting(greeting, reply)) => {
+                    let Greeting { peer, incarnation, newest_version, address, has_lost_data } = greeting;
                     let remembered = self.node.remember_peer(peer, incarnation)?;
+                    if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data)
+                    {
+                        let member = Member { peer: address, client, incarnation: Some(incarnation) };
+                        self.node.let_in_again(peer, member);
+                    }
                     if !matches!(remembered, RememberedPeer::Different { .. }) {
-                        self.links.has_greeted(peer, address);
+                        self.node.has_version(peer, newest_version);
+                        self.links.has_greeted(peer, address.map(|address| address.peer));
                     }
                     // A greeter that did not wait is gone with its connection.
                     let _ = reply.try_send(remembered);

@@ -286,6 +286,7 @@ impl Machine {
             id,
             boot,
             configuration: Configuration::new(plan.ids()),
+            may_vote: true,
             hard_state: self.durable.hard_state,
             log: Log::new(recovered.base, self.durable.log.clone()),
             seed,

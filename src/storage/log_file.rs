@@ -225,13 +225,9 @@ impl LogFile {
     /// Forgets the beginnings that are older than the newest one that a snapshot up to this entry goes with,
     /// and returns the number of that one's segment: those before it are not needed any more.
     pub fn needed_from(&mut self, snapshot: EntryId) -> u64 {
-        while let [oldest, next, ..] = self.beginnings[..] {
-            if next.base.index > snapshot.index {
-                return oldest.sequence;
-            }
-            self.beginnings.remove(0);
-        }
-        self.beginnings.first().map_or(1, |only| only.sequence)
+        let newest = self.beginnings.iter().rposition(|beginning| beginning.base.index <= snapshot.index);
+        self.beginnings.drain(..newest.unwrap_or_default());
+        self.beginnings.first().map_or(1, |beginning| beginning.sequence)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::raft::message::*;
-use crate::types::{Command, Entry, EntryId, Index, RequestId};
+use crate::types::{Command, Configuration, Entry, EntryId, Index, Member, RequestId, SnapshotLine};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const ENDS: Ends = Ends { me: NodeId(2), peer: NodeId(1), term: Term(7) };
 
@@ -45,6 +46,41 @@ fn append_entries() -> AppendEntries {
         entries: vec![entry(5, 2), noop],
         leader_commit: Index(4),
         read_round: ReadRound { term: Term(7), number: 2 },
+    }
+}
+
+/// In the middle of a change, with everything that a configuration can say.
+fn members() -> Configuration {
+    let (peer, client) = ("host:7001".to_owned(), "host:7002".to_owned());
+    let member = Member { peer, client, incarnation: Some(Incarnation(5)) };
+    Configuration {
+        outgoing: [1, 2].map(NodeId).into(),
+        learners: [NodeId(4)].into(),
+        members: [(NodeId(3), member)].into(),
+        ..Configuration::new([1, 3].map(NodeId))
+    }
+}
+
+fn with_members(members: Configuration) -> AppendEntries {
+    let mut append = append_entries();
+    append.entries[1].command = Command::configuration();
+    append.entries[1].configuration = Some(Arc::new(members));
+    append
+}
+
+fn install() -> InstallSnapshot {
+    let line = SnapshotLine::from_json(r#"{"crc":"00", "key":"\u006b","value":1.0}"#.to_owned()).unwrap();
+    let read_round = ReadRound { term: Term(7), number: 2 };
+    InstallSnapshot { number: 1, snapshot: id(4, 2), offset: 9, lines: vec![line], is_last: true, read_round }
+}
+
+fn install_response() -> InstallSnapshotResponse {
+    InstallSnapshotResponse {
+        request_term: Term(6),
+        number: 1,
+        snapshot: id(4, 2),
+        read_round: ReadRound::default(),
+        received: Received::Bytes(9),
     }
 }
 
@@ -98,6 +134,15 @@ fn bodies() -> Vec<Body> {
         rejected(Conflict::TooShort { last: Index::NONE }),
         rejected(Conflict::OtherTerm { term: Term(1), first: Index(4) }),
         rejected(Conflict::OldTerm),
+        Body::AppendEntries(with_members(members())),
+        Body::InstallSnapshot(install()),
+        Body::InstallSnapshot(InstallSnapshot { lines: Vec::new(), is_last: false, ..install() }),
+        Body::InstallSnapshotResponse(install_response()),
+        Body::InstallSnapshotResponse(InstallSnapshotResponse {
+            received: Received::All,
+            ..install_response()
+        }),
+        Body::TimeoutNow(TimeoutNow {}),
         Body::ForwardProposals(forward()),
         forward_response(2),
         Body::ReadIndexRequest(ReadIndexRequest { boot: 3, number: 4 }),
@@ -113,6 +158,7 @@ fn envelope(body: Body) -> Envelope {
 fn hello() -> Hello {
     Hello {
         version: PROTOCOL_VERSION,
+        newest_version: 2,
         cluster: "demo".to_owned(),
         from: NodeId(1),
         to: NodeId(2),
@@ -120,6 +166,7 @@ fn hello() -> Hello {
         incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
         address: None,
+        has_lost_data: false,
     }
 }
 
@@ -170,7 +217,7 @@ fn every_message_comes_out_as_it_went_in() {
 #[test]
 fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
     let refused = Refused { why: "another cluster".to_owned() };
-    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: Incarnation(u64::MAX) };
+    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: Incarnation(u64::MAX), newest_version: 2 };
     for line in [PeerLine::Hello(hello()), PeerLine::Welcome(welcome), PeerLine::Refused(refused)] {
         let text = encoded(&line);
         assert_eq!(decode_greeting(text.as_bytes()), Ok(Decoded::Line(line)));
@@ -189,7 +236,7 @@ fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
 fn the_lines_look_as_documented() {
     assert_eq!(
         encoded(&PeerLine::Hello(hello())),
-        r#"{"hello":{"version":1,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
+        r#"{"hello":{"version":1,"newest_version":2,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
             + r#""incarnation":"00000000000000ab","first_voters":[1,2]}}"#
     );
     assert_eq!(encoded(&PeerLine::Pong(Ping { number: 4 })), r#"{"pong":{"number":4}}"#);
@@ -309,7 +356,7 @@ fn hellos_are_checked() {
         let text = text.replace("00000000000000ab", wrong);
         assert!(decode_greeting(text.as_bytes()).is_err(), "{text}");
     }
-    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: Incarnation(1) };
+    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: Incarnation(1), newest_version: 1 };
     assert!(decode_greeting(encoded(&PeerLine::Welcome(zero)).as_bytes()).is_err());
 }
 
@@ -393,6 +440,99 @@ fn prev_and_commit_are_sane() {
 }
 
 #[test]
+fn a_configuration_is_one() {
+    let invalid = |change: fn(&mut Configuration), expected: &str| {
+        let mut members = Configuration::new([1, 2, 3].map(NodeId));
+        members.learners.insert(NodeId(4));
+        change(&mut members);
+        let body = Body::AppendEntries(with_members(members));
+        if expected.is_empty() {
+            assert!(decode_body(body.clone()).is_ok());
+        } else {
+            assert_invalid(body, expected);
+        }
+    };
+    invalid(|_| (), "");
+    invalid(|it| it.outgoing = [1, 2].map(NodeId).into(), "");
+    invalid(|it| it.next_voters = Some([1, 2, 4].map(NodeId).into()), "");
+    invalid(|it| it.voters.clear(), "a configuration without voters");
+    invalid(|it| it.voters.extend([NodeId(0)]), "node 0, expected 1 to 65535");
+    invalid(|it| it.learners.extend([NodeId(0)]), "node 0, expected 1 to 65535");
+    invalid(|it| it.learners.extend([NodeId(3)]), "Some(n3) is a learner and a voter");
+    invalid(|it| it.outgoing.extend([NodeId(4)]), "Some(n4) is a learner and a voter");
+    invalid(|it| it.next_voters = Some([].into()), "no next voters");
+    invalid(|it| it.learners = (5..20).map(NodeId).collect(), "a configuration with 15 nodes");
+    invalid(
+        |it| {
+            let (peer, client) = ("a".repeat(260), "b".to_owned());
+            it.members.insert(NodeId(3), Member { peer, client, incarnation: None });
+        },
+        "an address of n3 is too long",
+    );
+    invalid(
+        |it| {
+            it.outgoing = [1, 2].map(NodeId).into();
+            it.next_voters = Some([1].map(NodeId).into());
+        },
+        "next voters in a joint configuration",
+    );
+}
+
+#[test]
+fn an_entry_that_changes_members_does_nothing_else() {
+    let invalid = |change: fn(&mut Entry)| {
+        let mut append = with_members(members());
+        change(&mut append.entries[1]);
+        let expected = "entry 6@7 changes members and does something else too";
+        assert_invalid(Body::AppendEntries(append), expected);
+    };
+    invalid(|it| it.command = command(r#"{"op":"set","key":"k","value":1}"#));
+    invalid(|it| it.request = Some(request(1)));
+}
+
+#[test]
+fn a_snapshot_is_of_something_that_was_before_it() {
+    let decoded = |change: fn(&mut InstallSnapshot)| {
+        let mut install = install();
+        change(&mut install);
+        decode_body(Body::InstallSnapshot(install)).map(|_| ())
+    };
+    let invalid = |change: fn(&mut InstallSnapshot), expected: &str| {
+        assert_eq!(decoded(change), Err(format!("InstallSnapshot: {expected}")));
+    };
+    let largest = (1u64 << 53) - 1;
+    assert_eq!(decoded(|_| ()), Ok(()));
+    assert_eq!(decoded(|it| (it.lines.clear(), it.is_last = false).1), Ok(()), "a sign of life");
+    invalid(|it| it.snapshot = EntryId::NONE, "a snapshot of nothing");
+    invalid(|it| it.snapshot = id(4, 8), "the snapshot's term 8 above the message's 7");
+    invalid(|it| it.lines.clear(), "the last lines, and none");
+    invalid(|it| it.offset = 1 << 53, &format!("offset {}, expected at most {largest}", largest + 1));
+    invalid(|it| it.number = 1 << 53, &format!("number {}, expected at most {largest}", largest + 1));
+    invalid(|it| it.read_round.term = Term(8), "the read round's term 8 above the message's 7");
+}
+
+#[test]
+fn an_answer_to_a_snapshot_fits_it() {
+    let answer = |change: fn(&mut InstallSnapshotResponse)| {
+        let mut answer = install_response();
+        change(&mut answer);
+        decode_body(Body::InstallSnapshotResponse(answer)).map(|_| ())
+    };
+    let invalid = |change: fn(&mut InstallSnapshotResponse), expected: &str| {
+        assert_eq!(answer(change), Err(format!("InstallSnapshotResponse: {expected}")));
+    };
+    let largest = (1u64 << 53) - 1;
+    assert_eq!(answer(|_| ()), Ok(()));
+    assert_eq!(answer(|it| it.received = Received::All), Ok(()));
+    invalid(|it| it.request_term = Term(8), "the request's term 8 above the answer's 7");
+    invalid(|it| it.snapshot = id(4, 7), "the snapshot's term 7 above the request's 6");
+    invalid(|it| it.read_round.term = Term(8), "the read round's term 8 above the message's 7");
+    let bytes = format!("received bytes {}, expected at most {largest}", largest + 1);
+    invalid(|it| it.received = Received::Bytes(1 << 53), &bytes);
+    invalid(|it| it.number = 1 << 53, &format!("number {}, expected at most {largest}", largest + 1));
+}
+
+#[test]
 fn answers_fit_what_they_answer() {
     let accepted = AppendOutcome::Accepted { match_index: Index(3) };
     assert_invalid(append_response(accepted), "prev's index 4 above the match index 3");
@@ -432,6 +572,10 @@ fn a_leaders_own_commands_are_entries_and_never_proposals() {
     for own in [Command::noop(), Command::configuration()] {
         let mut append = append_entries();
         append.entries[1].command = own.clone();
+        if own == Command::configuration() {
+            append.entries[1].request = None;
+            append.entries[1].configuration = Some(Arc::new(Configuration::new([NodeId(1)])));
+        }
         assert!(decode_body(Body::AppendEntries(append)).is_ok());
         let mut forwarded = forward();
         forwarded.proposals[1].command = own.clone();

@@ -42,6 +42,10 @@ fn live(disk: &MemoryDisk, outputs: &[Output]) -> (Acknowledged, Option<StorageE
         assert!(matches!(storage.raise_boot(), Err(StorageError::GivenUp)));
         let remembered = storage.remember_peer(NodeId(3), Incarnation(3));
         assert!(matches!(remembered, Err(StorageError::GivenUp)));
+        assert!(matches!(storage.allow_vote(), Err(StorageError::GivenUp)));
+        assert!(matches!(storage.compact(id(1, 0)), Err(StorageError::GivenUp)));
+        assert!(matches!(storage.receive_chunk(id(1, 0), 0, &[]), Err(StorageError::GivenUp)));
+        assert!(matches!(storage.read_chunk(id(1, 0), 0, 1), Err(StorageError::GivenUp)));
         assert_eq!(disk.operations(), operations, "nothing is tried again");
     }
     (acknowledged, outcome.err())

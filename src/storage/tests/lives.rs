@@ -146,7 +146,9 @@ pub(super) fn live(limit_bytes: u64, disk: &RecordingDisk, known: Known, calls: 
                 writer.take().expect("it was begun").finish().map(drop).map_err(StorageError::from)
             }
             (Some(storage), Call::Compact(last)) => storage.compact(*last),
-            (Some(storage), Call::Receive(last)) => storage.receive_chunk(*last, 0, &lines(*last)).map(drop),
+            (Some(storage), Call::Receive(last)) => {
+                storage.receive_chunk(*last, 0, &snapshot_lines(*last)).map(drop)
+            }
             (Some(storage), Call::FinishReceiving(last)) => storage.finish_receiving(*last).map(|received| {
                 assert_eq!(received, Ok(meta(*last)));
             }),
@@ -174,14 +176,6 @@ fn begin_snapshot(
     let mut writer = SnapshotWriter::begin(disk.clone(), "demo", &meta(last), content.len())?;
     content.iter().try_for_each(|line| writer.write(line))?;
     Ok(writer)
-}
-
-/// The lines of the snapshot up to this entry, as another node sends them.
-fn lines(last: EntryId) -> Vec<SnapshotLine> {
-    let disk = MemoryDisk::new();
-    write_snapshot(&disk, "demo", last, &content(last));
-    let file = String::from_utf8(disk.read(&SnapshotName { last }.to_string()).unwrap()).unwrap();
-    file.lines().map(|line| SnapshotLine::from_json(line.to_string()).unwrap()).collect()
 }
 
 impl Life {

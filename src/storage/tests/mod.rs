@@ -84,8 +84,12 @@ impl Model {
     /// An output that fits any model: it begins a term and appends an entry.
     pub fn continuation(&self) -> Output {
         let term = self.hard_state.term.0 + 1;
-        let next = self.base.index.0 + 1 + self.entries.len() as i64;
-        output(Some(hard_state(term, None)), None, vec![entry(term, next, 9)])
+        output(Some(hard_state(term, None)), None, vec![entry(term, self.next().0, 9)])
+    }
+
+    /// The index that comes next.
+    pub fn next(&self) -> Index {
+        self.entries.last().map_or(self.base, Entry::id).index.next()
     }
 }
 
@@ -118,6 +122,14 @@ pub(super) fn write_snapshot(disk: &MemoryDisk, cluster: &str, last: EntryId, co
     let mut writer = SnapshotWriter::begin(disk.clone(), cluster, &meta(last), content.len()).unwrap();
     content.iter().for_each(|line| writer.write(line).unwrap());
     writer.finish().unwrap()
+}
+
+/// The lines of the snapshot up to this entry, as another node sends them.
+pub(super) fn snapshot_lines(last: EntryId) -> Vec<SnapshotLine> {
+    let disk = MemoryDisk::new();
+    write_snapshot(&disk, "demo", last, &content(last));
+    let file = String::from_utf8(disk.read(&SnapshotName { last }.to_string()).unwrap()).unwrap();
+    file.lines().map(|line| SnapshotLine::from_json(line.to_string()).unwrap()).collect()
 }
 
 /// What is in the snapshot up to this entry.

@@ -313,8 +313,8 @@ mod tests {
             ),
             (
                 r#"{"op":"GET\u001b[31m"}"#,
-                "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, change, \
-                 transfer, snapshot, snapshot_lines, at byte 7",
+                "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, \
+                 change, transfer, snapshot, snapshot_lines, at byte 7",
             ),
         ]);
     }
