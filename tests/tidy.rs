@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("checker", &["types", "json", "kv", "wire"]),
     ("sim", &["types", "json", "raft", "kv", "config", "storage", "wire", "node", "checker"]),
     ("server", &["types", "json", "raft", "kv", "config", "storage", "wire", "node"]),
-    ("client", &["config", "wire"]),
+    ("client", &["types", "config", "storage", "wire"]),
     ("nemesis", &["types", "storage", "wire", "checker", "client"]),
 ];
 

@@ -120,8 +120,9 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             self.storage.compact(last)?;
             self.step_and_publish(Input::Compacted { last }, rim);
         }
-        for ticket in self.snapshots.served() {
-            rim.settle(ticket, OperationOutcome::SnapshotTaken(self.raft.log().base()));
+        let base = self.raft.log().base();
+        for ticket in self.snapshots.served(self.handed_out <= base.index) {
+            rim.settle(ticket, OperationOutcome::SnapshotTaken(base));
         }
         self.vote_again()?;
         self.forget_those_who_left(rim)

@@ -39,6 +39,8 @@ pub(super) struct Snapshots<T> {
     phase: Phase,
     /// The view was handed out behind this entry, and the log has no segment for it yet.
     taken: Option<EntryId>,
+    /// It is written before the application has said that it handed it out.
+    is_written_early: bool,
     /// Durable, and the log was not compacted for it yet.
     durable: Option<EntryId>,
     /// Who wants one whatever the limits say, and those who wait for the one that is under way.
@@ -59,6 +61,7 @@ impl<T> Snapshots<T> {
             limits,
             phase: Phase::Idle,
             taken: None,
+            is_written_early: false,
             durable: None,
             wanted_by: Vec::new(),
             awaited_by: Vec::new(),
@@ -91,7 +94,8 @@ impl<T> Snapshots<T> {
     pub fn applied(&mut self, last_applied: Index, id_at: impl Fn(Index) -> Option<EntryId>) {
         let Phase::Asked { at } = self.phase else { return };
         assert_eq!(at, last_applied, "the application hands out the view that it was asked for");
-        self.phase = Phase::Writing;
+        let is_written = std::mem::take(&mut self.is_written_early);
+        self.phase = if is_written { Phase::Idle } else { Phase::Writing };
         // The log may begin after it by now: then the view is written for nothing.
         self.taken = id_at(at);
     }
@@ -101,12 +105,13 @@ impl<T> Snapshots<T> {
         self.taken.take()
     }
 
-    /// The view that was handed out is written. That is heard after the poll by which it was handed out: once
-    /// it was not, when the application's thread stood still between the two, and no snapshot was ever due
-    /// again.
+    /// The view that was handed out is written. Whoever writes it may be heard before the application that has
+    /// handed it out: a small store is written quickly, and a poll may be slow.
     pub fn written(&mut self, last: EntryId) {
-        assert!(self.phase == Phase::Writing, "a snapshot of {last} is written, and no view was handed out");
-        self.phase = Phase::Idle;
+        match self.phase {
+            Phase::Asked { .. } => self.is_written_early = true,
+            Phase::Idle | Phase::Writing => self.phase = Phase::Idle,
+        }
         self.is_durable(last);
     }
 
@@ -117,14 +122,24 @@ impl<T> Snapshots<T> {
 
     /// The snapshot for which the log can be compacted now, if it is applied and further than the log's base.
     pub fn compactable(&mut self, base: EntryId, last_applied: Index) -> Option<EntryId> {
+        // The log's segment is begun first.
+        if self.is_written_early {
+            return None;
+        }
         let durable = self.durable.take_if(|durable| durable.index <= last_applied)?;
         (durable.index > base.index).then_some(durable)
     }
 
-    /// Those who waited for a snapshot, once none is under way.
-    pub fn served(&mut self) -> Vec<T> {
+    /// Those who waited for a snapshot, once none is under way. When the newest one has everything that was
+    /// applied, it is also the one that somebody wants now.
+    pub fn served(&mut self, has_everything: bool) -> Vec<T> {
         match self.phase {
-            Phase::Idle if self.durable.is_none() => std::mem::take(&mut self.awaited_by),
+            Phase::Idle if self.durable.is_none() => {
+                if has_everything {
+                    self.awaited_by.append(&mut self.wanted_by);
+                }
+                std::mem::take(&mut self.awaited_by)
+            }
             Phase::Idle | Phase::Asked { .. } | Phase::Writing => Vec::new(),
         }
     }
@@ -167,24 +182,41 @@ mod tests {
         assert!(!snapshots.is_due(LONG, false));
         snapshots.applied(Index(9), |index| Some(id(index.0)));
         assert_eq!((snapshots.taken(), snapshots.taken()), (Some(id(9)), None));
-        assert_eq!(snapshots.served(), Vec::<&str>::new(), "it is not durable yet");
+        assert_eq!(snapshots.served(false), Vec::<&str>::new(), "it is not durable yet");
         snapshots.written(id(9));
         assert_eq!(snapshots.compactable(EntryId::NONE, Index(9)), Some(id(9)));
-        assert_eq!(snapshots.served(), ["first"]);
+        assert_eq!(snapshots.served(false), ["first"]);
         assert!(snapshots.is_due(LogSize { bytes: 1, entries: 1 }, false), "the second waits");
     }
 
-    /// A tiny snapshot is written before the batch ends in which the view is heard of: its segment is begun
-    /// all the same, or the log would be cut in memory and not on disk.
+    /// A small snapshot is written before the view is heard of, or in the same batch. The node once waited for
+    /// it for good, took no other one, and its log grew without end; and without its segment, the log would be
+    /// cut in memory and not on disk.
     #[test]
-    fn a_snapshot_that_is_written_at_once_has_its_segment_too() {
+    fn a_snapshot_that_is_written_at_once_has_its_segment_too_and_another_follows() {
+        for is_early in [true, false] {
+            let mut snapshots = due_after_ten_entries();
+            snapshots.ask(Index(9));
+            if is_early {
+                snapshots.written(id(9));
+                assert_eq!((snapshots.taken(), snapshots.compactable(EntryId::NONE, Index(9))), (None, None));
+            }
+            snapshots.applied(Index(9), |index| Some(id(index.0)));
+            if !is_early {
+                snapshots.written(id(9));
+            }
+            assert_eq!(snapshots.taken(), Some(id(9)));
+            assert_eq!(snapshots.compactable(EntryId::NONE, Index(9)), Some(id(9)));
+            assert!(snapshots.is_due(LONG, false), "and the next may be due");
+        }
+    }
+
+    #[test]
+    fn who_wants_a_snapshot_of_nothing_new_has_one_already() {
         let mut snapshots = due_after_ten_entries();
-        snapshots.ask(Index(9));
-        snapshots.applied(Index(9), |index| Some(id(index.0)));
-        snapshots.written(id(9));
-        assert_eq!(snapshots.taken(), Some(id(9)));
-        assert_eq!(snapshots.compactable(EntryId::NONE, Index(9)), Some(id(9)));
-        assert!(snapshots.is_due(LONG, false), "and the next may be due");
+        snapshots.want("operator");
+        assert_eq!(snapshots.served(false), Vec::<&str>::new());
+        assert_eq!(snapshots.served(true), ["operator"]);
     }
 
     #[test]

@@ -158,6 +158,10 @@ fn answer_to_operator(outcome: OperationOutcome) -> Response {
         OperationOutcome::ChangeRefused(why @ ChangeRefusal::NotLeader { .. }) => {
             Response::error(ErrorCode::NotLeader, why.to_string())
         }
+        // A moment later it would do it.
+        OperationOutcome::ChangeRefused(why @ (ChangeRefusal::NotReady | ChangeRefusal::Transferring)) => {
+            Response::error(ErrorCode::Busy, why.to_string())
+        }
         OperationOutcome::ChangeRefused(why) => Response::error(ErrorCode::Refused, why.to_string()),
         OperationOutcome::ChangeTooNew(id) => {
             let message = format!("{id} is not connected, or runs a version that cannot change members yet");
