@@ -1,7 +1,7 @@
 //! `raftkv-server`: one node, in the foreground. Arguments, then a call.
 
 use clap::Parser;
-use raftkv::server::{Ending, LogFormat, Options, run};
+use raftkv::server::{Ending, FirstStart, LogFormat, Options, run};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,14 +30,30 @@ struct Arguments {
     #[arg(long)]
     bootstrap: bool,
 
+    /// The node is new, empty, and to be added to a cluster that runs (raftkv-client add): it waits for that,
+    /// learns from the leader, and neither votes nor campaigns before. With data there, it does nothing.
+    #[arg(long, conflicts_with = "bootstrap")]
+    join: bool,
+
+    /// The node belongs to the cluster and has lost its data. It comes back empty, without a vote, until the
+    /// leader has let it in again and it has caught up. With data there, it does nothing.
+    #[arg(long, conflicts_with_all = ["bootstrap", "join"])]
+    rejoin: bool,
+
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 fn main() -> ExitCode {
-    let Arguments { config, id, data_dir, bootstrap, log_format } = Arguments::parse();
-    match run(&Options { config, id, data_dir, bootstrap, log_format }) {
+    let Arguments { config, id, data_dir, bootstrap, join, rejoin, log_format } = Arguments::parse();
+    let first_start = match (bootstrap, join, rejoin) {
+        (true, _, _) => FirstStart::Bootstrap,
+        (_, true, _) => FirstStart::Join,
+        (_, _, true) => FirstStart::Rejoin,
+        (false, false, false) => FirstStart::Refused,
+    };
+    match run(&Options { config, id, data_dir, first_start, log_format }) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,
         // The log's last line says which.
         Ok(Ending::Fault(_)) => ExitCode::from(1),

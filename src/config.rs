@@ -24,6 +24,8 @@ pub const MIN_LINE_BYTES: usize = 4096;
 pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 /// The largest time of `[timing]`, one hour: beyond it a number is a slip of the unit.
 const MAX_TIME_MS: u64 = 60 * 60 * 1000;
+/// The largest limit of `[log]`, a tebibyte or as many entries: beyond it a number is a slip.
+const MAX_LOG: u64 = 1 << 40;
 /// The largest `max_clients`: one thread and one socket each.
 const MAX_CLIENTS: usize = 65_535;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub timing: Timing,
     /// How much is too much.
     pub limits: Limits,
+    /// When the log is long enough for a snapshot.
+    pub log: LogConfig,
 }
 
 /// One node: its id and its two addresses, as `HOST:PORT` text (see the file's header on resolving).
@@ -84,6 +88,21 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits { max_line_bytes: 1024 * 1024, max_clients: 4096 }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A snapshot is taken when the log has so many bytes on disk, at least 4,096.
+    pub snapshot_after_bytes: u64,
+    /// And when it has so many entries, at least 1.
+    pub snapshot_after_entries: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig { snapshot_after_bytes: 64 * 1024 * 1024, snapshot_after_entries: 200_000 }
     }
 }
 
@@ -168,6 +187,8 @@ struct File {
     timing: FileTiming,
     #[serde(default)]
     limits: FileLimits,
+    #[serde(default)]
+    log: FileLog,
 }
 
 #[derive(Deserialize)]
@@ -191,6 +212,13 @@ struct FileTiming {
 struct FileLimits {
     max_line_bytes: Option<Spanned<i64>>,
     max_clients: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct FileLog {
+    snapshot_after_bytes: Option<Spanned<i64>>,
+    snapshot_after_entries: Option<Spanned<i64>>,
 }
 
 /// What is wrong, and at which byte of the file.
@@ -230,6 +258,7 @@ fn check_file(file: File, folder: &Path) -> Result<Config, Wrong> {
         nodes: check_nodes(&file.node, file.allow_insecure)?,
         timing: check_timing(&file.timing)?,
         limits: check_limits(&file.limits)?,
+        log: check_log(&file.log)?,
     })
 }
 
@@ -380,6 +409,18 @@ fn check_limits(file: &FileLimits) -> Result<Limits, Wrong> {
             default.max_line_bytes,
         )?,
         max_clients: count("max_clients", &file.max_clients, 1, MAX_CLIENTS, default.max_clients)?,
+    })
+}
+
+fn check_log(file: &FileLog) -> Result<LogConfig, Wrong> {
+    let number = |name: &str, value: &Option<Spanned<i64>>, least: u64, default: u64| match value {
+        Some(value) => check_range(name, value, least, MAX_LOG),
+        None => Ok(default),
+    };
+    let LogConfig { snapshot_after_bytes: bytes, snapshot_after_entries: entries } = LogConfig::default();
+    Ok(LogConfig {
+        snapshot_after_bytes: number("snapshot_after_bytes", &file.snapshot_after_bytes, 4096, bytes)?,
+        snapshot_after_entries: number("snapshot_after_entries", &file.snapshot_after_entries, 1, entries)?,
     })
 }
 

@@ -24,7 +24,7 @@
 //! | [`raft`] | the consensus core: pure, no IO, no clock, no thread |
 //! | [`json`] | JSON text that stays text: checking and comparing it |
 //! | [`kv`] | the key-value store that the log's entries act on: pure too |
-//! | [`storage`] | log, term and vote on disk |
+//! | [`storage`] | log, term, vote and snapshots on disk |
 //! | [`wire`] | one JSON line a message |
 //! | [`config`] | `cluster.toml` |
 //! | [`checker`] | whether what clients were told can be true |

@@ -12,6 +12,7 @@
 //!                                     2. save                one write, one sync; step Saved
 //!                                     3. send the rest       what speaks of the saved
 //!                                     4. publish             notes, refusals, reads, Work
+//!                                     5. keep house          snapshots received, taken, durable
 //! ```
 //!
 //! The order is the safety argument: nothing that speaks of a vote, a term or an entry leaves before it is on
@@ -21,19 +22,29 @@
 //! term this node never leads again.
 
 mod divergence;
+mod house;
+mod operations;
 mod reads;
+mod snapshots;
 mod writes;
 
 pub use divergence::Diverged;
+pub use operations::{Operation, OperationOutcome};
+pub use snapshots::LogLimits;
 
 use crate::raft::{Body, Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
-use crate::storage::{Disk, RememberedPeer, Storage, StorageError};
-use crate::types::{AppliedState, Command, Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
+use crate::storage::{Disk, RememberedPeer, SnapshotMeta, Storage, StorageError, Unsound};
+use crate::types::{
+    AppliedState, Command, Configuration, Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term,
+};
 use crate::wire::peer::Envelope;
 use divergence::Divergence;
+use operations::Operations;
 use reads::Reads;
+use snapshots::Snapshots;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use writes::Writes;
 
 /// What can happen to a node. `T` is whatever the rim wants back with an answer.
@@ -55,23 +66,66 @@ pub enum Event<T> {
         /// Who waits, and for what.
         ticket: T,
     },
-    /// The application has applied this much and wants more. It has at most one poll outstanding.
+    /// What an operator wants.
+    Operation {
+        /// What.
+        operation: Operation,
+        /// Who waits.
+        ticket: T,
+    },
+    /// A snapshot that the application was asked for is durable.
+    SnapshotWritten {
+        /// The last entry that it covers.
+        last: EntryId,
+    },
+    /// The application has applied this much, or installed a snapshot up to here, and wants more. It has at
+    /// most one poll outstanding.
     Poll {
         /// The application's `last_applied`.
         last_applied: Index,
-        /// Its `applied_hash` after each of the entries that it was given since its last poll.
+        /// Its `applied_hash` after each of the entries that it was given since its last poll; of a snapshot
+        /// that it installed, only the one at its end.
         applied_hashes: Vec<u64>,
     },
 }
 
 /// What the application gets for its poll.
 #[derive(Debug)]
-pub struct Work<T> {
+pub enum Work<T> {
+    /// To be applied.
+    Apply(Apply<T>),
+    /// To be taken in place of all that was applied so far.
+    Install(Install),
+}
+
+/// What is to be applied.
+#[derive(Debug)]
+pub struct Apply<T> {
     /// Committed entries, the first of which follows the poll's `last_applied`, each with who waits for it
     /// here.
     pub entries: Vec<(Entry, Option<T>)>,
     /// Reads that may be served once these entries are applied.
     pub reads: Vec<T>,
+    /// Then a view of the store is to be handed out, before the next poll, and written as a snapshot under
+    /// this configuration, which is in force at its end.
+    pub snapshot: Option<Configuration>,
+}
+
+/// A snapshot to be installed.
+pub struct Install {
+    /// What it says of itself.
+    pub meta: SnapshotMeta,
+    /// Its lines of content.
+    pub lines: SnapshotLines,
+}
+
+/// Lines of content of a snapshot, which are checked while they are read.
+pub type SnapshotLines = Box<dyn Iterator<Item = Result<String, StorageError>> + Send>;
+
+impl fmt::Debug for Install {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Install").field("meta", &self.meta).finish_non_exhaustive()
+    }
 }
 
 /// Why a client gets an error instead of an answer.
@@ -119,6 +173,13 @@ pub trait Rim<T> {
     fn work(&mut self, work: Work<T>);
     /// To a client.
     fn reject(&mut self, ticket: T, rejection: Rejection);
+    /// To an operator.
+    fn settle(&mut self, ticket: T, outcome: OperationOutcome);
+    /// Other members are in force: messages may go to them from now on. Once that is committed, none will go
+    /// to anyone else.
+    fn members(&mut self, configuration: &Configuration, is_committed: bool);
+    /// To the log: what a peer sent as a snapshot is none, and was dropped.
+    fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound);
     /// To the log. `event` numbers this node's events within its boot; `term` is the term it happened in.
     fn note(&mut self, event: u64, term: Term, note: &Note);
 }
@@ -132,6 +193,10 @@ pub struct NodeSettings {
     pub max_waiting: usize,
     /// Bytes of entries in one [`Work`], unless a single entry is larger.
     pub max_work_bytes: usize,
+    /// Bytes of a snapshot in one message, unless a single line is longer.
+    pub max_chunk_bytes: usize,
+    /// When the log is long enough for a snapshot.
+    pub log_limits: LogLimits,
 }
 
 /// What `status` shows of a node.
@@ -153,6 +218,10 @@ pub struct NodeStatus {
     pub last_index: Index,
     /// What a leader knows of the others.
     pub progress: Vec<PeerProgress>,
+    /// Who belongs to the cluster.
+    pub configuration: Arc<Configuration>,
+    /// Where that stands in the log; none when the log begins under it.
+    pub configuration_index: Index,
 }
 
 impl NodeStatus {
@@ -167,6 +236,8 @@ impl NodeStatus {
             first_index: raft.log().first_index(),
             last_index: raft.log().last().index,
             progress: raft.progress(),
+            configuration: raft.shared_configuration(),
+            configuration_index: raft.configuration_index(),
         }
     }
 }
@@ -181,6 +252,16 @@ pub struct Node<D: Disk, T> {
     writes: Writes<T>,
     reads: Reads<T>,
     divergence: Divergence,
+    snapshots: Snapshots<T>,
+    operations: Operations<T>,
+    /// A snapshot whose last piece was written in this batch.
+    received: Option<EntryId>,
+    /// What the log begins after, when that was received and the application has not got it yet.
+    to_install: Option<SnapshotMeta>,
+    /// The entry with the members that were looked at last.
+    members_kept: Index,
+    /// The newest version that each peer knows, as it said when it connected last.
+    versions: BTreeMap<NodeId, u32>,
     /// The application waits for work.
     is_polling: bool,
     /// The last entry that the application was given.
@@ -191,7 +272,7 @@ pub struct Node<D: Disk, T> {
     noted_term: Term,
 }
 
-impl<D: Disk, T> Node<D, T> {
+impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// A node that has just started, its `boot` counter already raised and saved.
     pub fn new(raft: RaftState, boot: u64, storage: Storage<D>, settings: NodeSettings) -> Node<D, T> {
         let divergence = Divergence::new(raft.last_applied(), raft.settings().heartbeat_ticks);
@@ -201,11 +282,17 @@ impl<D: Disk, T> Node<D, T> {
             raft,
             boot,
             storage,
-            settings,
             output: Output::default(),
             writes: Writes::new(),
             reads: Reads::new(),
             divergence,
+            snapshots: Snapshots::new(settings.log_limits),
+            operations: Operations::new(),
+            received: None,
+            to_install: None,
+            members_kept: Index::NONE,
+            versions: BTreeMap::new(),
+            settings,
             is_polling: false,
             now_tick: 0,
             event_number: 0,
@@ -224,12 +311,23 @@ impl<D: Disk, T> Node<D, T> {
 
     /// Compares the incarnation that a peer has shown with the one remembered, or remembers it, durably. An
     /// error of the disk is fatal.
+    ///
+    /// Of a node that does not belong to the cluster nothing is remembered, so that it may be added with
+    /// another. It is not refused: it may have been added while this node was away.
     pub fn remember_peer(
         &mut self,
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
+        if !self.raft.configuration().is_member(peer) {
+            return Ok(RememberedPeer::Known);
+        }
         self.storage.remember_peer(peer, incarnation)
+    }
+
+    /// A peer has said which version of what nodes say to each other it knows.
+    pub fn has_version(&mut self, peer: NodeId, newest_version: u32) {
+        self.versions.insert(peer, newest_version);
     }
 
     /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that
@@ -253,13 +351,18 @@ impl<D: Disk, T> Node<D, T> {
             Event::Write { ticket, .. } if self.writes.is_full() => rim.reject(ticket, Rejection::Busy),
             Event::Write { command, ticket } => self.writes.arrive(command, ticket, deadline_tick),
             Event::Read { ticket } => self.reads.arrive(ticket, deadline_tick),
+            Event::Operation { operation, ticket } => self.operate(operation, ticket, rim),
+            Event::SnapshotWritten { last } => self.snapshots.written(last),
             Event::Poll { last_applied, applied_hashes } => {
                 assert_eq!(
                     last_applied, self.handed_out,
                     "the application applies what it was given, all of it"
                 );
                 self.is_polling = true;
-                self.divergence.applied(applied_hashes);
+                self.divergence.applied(last_applied, applied_hashes);
+                let log = self.raft.log();
+                let id_at = |index| log.term_at(index).map(|term| EntryId::new(term, index));
+                self.snapshots.applied(last_applied, id_at);
                 self.raft.step(Input::Applied { index: last_applied }, &mut self.output);
             }
         }
@@ -280,17 +383,20 @@ impl<D: Disk, T> Node<D, T> {
         self.raft.step(Input::BatchEnd, &mut self.output);
         let mut output = std::mem::take(&mut self.output);
         self.send(std::mem::take(&mut output.now), rim);
+        self.send_chunks(std::mem::take(&mut output.chunks_to_send), rim)?;
         if output.needs_save() {
             self.storage.save(&output)?;
         }
+        self.write_chunks(&mut output)?;
         self.send(std::mem::take(&mut output.after_save), rim);
         self.publish(&mut output, rim);
         if output.needs_save() {
-            self.finish_save(rim);
+            self.finish_save(rim)?;
         }
+        self.keep_house(rim)?;
         self.expire(rim);
-        self.hand_out_work(rim);
-        Ok(())
+        self.settle_operations(rim);
+        self.hand_out_work(rim)
     }
 
     /// Before anything leaves: whose store cannot be trusted says nothing more.
@@ -305,15 +411,17 @@ impl<D: Disk, T> Node<D, T> {
     }
 
     /// What the sync made true may commit entries, which the followers are told at once.
-    fn finish_save(&mut self, rim: &mut impl Rim<T>) {
+    fn finish_save(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
         let mut output = Output::default();
         let saved = Input::Saved { term: self.raft.term(), last: self.raft.log().last() };
         self.raft.step(saved, &mut output);
         self.raft.step(Input::BatchEnd, &mut output);
         assert!(!output.needs_save(), "a save leads to no other save");
         self.send(std::mem::take(&mut output.now), rim);
+        self.send_chunks(std::mem::take(&mut output.chunks_to_send), rim)?;
         self.send(std::mem::take(&mut output.after_save), rim);
         self.publish(&mut output, rim);
+        Ok(())
     }
 
     fn send(&mut self, messages: Vec<Message>, rim: &mut impl Rim<T>) {
@@ -348,6 +456,27 @@ impl<D: Disk, T> Node<D, T> {
                 self.noted_term = to;
             }
             rim.note(self.event_number, self.noted_term, &note);
+            match note {
+                Note::MembersChanged { .. } | Note::Truncated { .. } | Note::SnapshotInstalled { .. } => {
+                    rim.members(self.raft.configuration(), false);
+                }
+                Note::TransferGivenUp { .. } => {
+                    if let Some(ticket) = self.operations.take_transfer() {
+                        rim.settle(ticket, OperationOutcome::TransferGivenUp);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (number, outcome) in std::mem::take(&mut output.changes) {
+            if let Some((ticket, outcome)) = self.operations.told(number, outcome) {
+                rim.settle(ticket, outcome);
+            }
+        }
+        if let Some(why) = output.transfer_refused.take()
+            && let Some(ticket) = self.operations.take_transfer()
+        {
+            rim.settle(ticket, OperationOutcome::TransferRefused(why));
         }
         for (request, term) in std::mem::take(&mut output.proposed) {
             self.writes.stamp(request.number, term);
@@ -369,7 +498,7 @@ impl<D: Disk, T> Node<D, T> {
 
     /// Proposes what is held, once a leader is known, in the order of arrival.
     fn propose_held_writes(&mut self) {
-        if self.raft.leader().is_none() {
+        if self.raft.leader().is_none() || self.raft.is_transferring() {
             return;
         }
         if !self.writes.may_propose(self.raft.term()) {
@@ -395,11 +524,17 @@ impl<D: Disk, T> Node<D, T> {
     }
 
     /// Answers the application's poll, when there is something for it.
-    fn hand_out_work(&mut self, rim: &mut impl Rim<T>) {
+    fn hand_out_work(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        if !self.is_polling {
+            return Ok(());
+        }
+        if let Some(meta) = self.to_install.take() {
+            return self.hand_out_snapshot(meta, rim);
+        }
         let commit_index = self.raft.commit_index();
         let has_work = commit_index > self.handed_out || self.reads.has_servable(self.handed_out);
-        if !self.is_polling || !has_work {
-            return;
+        if !has_work && !self.is_snapshot_due(self.handed_out) {
+            return Ok(());
         }
         let (id, boot) = (self.raft.id(), self.boot);
         let own = |request: &RequestId| request.node == id && request.boot == boot;
@@ -411,7 +546,13 @@ impl<D: Disk, T> Node<D, T> {
         if let Some((last, _)) = entries.last() {
             self.handed_out = last.index;
         }
+        let snapshot = self.is_snapshot_due(self.handed_out).then(|| {
+            self.snapshots.ask(self.handed_out);
+            self.raft.configuration_at(self.handed_out).clone()
+        });
         self.is_polling = false;
-        rim.work(Work { entries, reads: self.reads.take_servable(self.handed_out) });
+        let reads = self.reads.take_servable(self.handed_out);
+        rim.work(Work::Apply(Apply { entries, reads, snapshot }));
+        Ok(())
     }
 }

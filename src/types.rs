@@ -55,7 +55,7 @@ impl fmt::Debug for Incarnation {
 }
 
 /// A number as 16 hex digits: a JSON number of 64 bits would lose some of them in many a reader.
-mod hex_digits {
+pub(crate) mod hex_digits {
     use super::{Deserialize, Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -202,21 +202,21 @@ pub struct Command(Arc<RawValue>);
 impl Command {
     /// The command of this text. Fails when the text is not one JSON value on a line of its own.
     pub fn from_json(text: String) -> Result<Command, serde_json::Error> {
-        if text.contains('\n') {
-            return Err(serde::de::Error::custom("a command stands on one line"));
-        }
-        RawValue::from_string(text).map(|raw| Command(Arc::from(raw)))
+        one_line(text).map(Command)
     }
 
     /// The entry that a leader appends when its term starts, which changes nothing (paper section 8).
     pub fn noop() -> Command {
-        Command(Arc::from(serde_json::value::to_raw_value(&Noop { op: "noop" }).expect("plain text")))
+        Command::of_leader("noop")
     }
 
-    /// The command of an entry that carries a change of members, which changes nothing in the application.
+    /// The entry that carries a change of members, which changes nothing in the application.
     pub fn configuration() -> Command {
-        let raw = serde_json::value::to_raw_value(&Noop { op: "configuration" });
-        Command(Arc::from(raw.expect("plain text")))
+        Command::of_leader("configuration")
+    }
+
+    fn of_leader(op: &'static str) -> Command {
+        Command(Arc::from(serde_json::value::to_raw_value(&OnlyOp { op }).expect("plain text")))
     }
 
     /// The JSON text.
@@ -226,45 +226,8 @@ impl Command {
 }
 
 #[derive(Serialize)]
-struct Noop {
+struct OnlyOp {
     op: &'static str,
-}
-
-/// One line of a snapshot as it stands in its file, without the line break: JSON text, one object with its
-/// checksum as the first member. The core carries it unread. Cloning shares the text.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SnapshotLine(Arc<RawValue>);
-
-impl SnapshotLine {
-    /// The line of this text. Fails when the text is not one JSON value on a line of its own.
-    pub fn from_json(text: String) -> Result<SnapshotLine, serde_json::Error> {
-        Command::from_json(text).map(|Command(raw)| SnapshotLine(raw))
-    }
-
-    /// The JSON text.
-    pub fn text(&self) -> &str {
-        self.0.get()
-    }
-
-    /// What it takes in the file, the line break included.
-    pub fn size_bytes(&self) -> u64 {
-        self.text().len() as u64 + 1
-    }
-}
-
-impl PartialEq for SnapshotLine {
-    fn eq(&self, other: &SnapshotLine) -> bool {
-        self.text() == other.text()
-    }
-}
-
-impl Eq for SnapshotLine {}
-
-impl std::hash::Hash for SnapshotLine {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
-    }
 }
 
 impl PartialEq for Command {
@@ -285,6 +248,57 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
     }
+}
+
+/// A line of a snapshot on its way from one node's file into another's: one JSON object with its checksum,
+/// kept as it stands in the file, so that a message carries it unread. Cloning shares the text.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotLine(Arc<RawValue>);
+
+impl SnapshotLine {
+    /// The line with this text. Fails when it is not one JSON value on a line of its own.
+    pub fn from_json(text: String) -> Result<SnapshotLine, serde_json::Error> {
+        one_line(text).map(SnapshotLine)
+    }
+
+    /// The JSON text, without the newline.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// How many bytes the line takes in the file, its newline included.
+    pub fn size_bytes(&self) -> usize {
+        self.text().len() + 1
+    }
+}
+
+impl PartialEq for SnapshotLine {
+    fn eq(&self, other: &SnapshotLine) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for SnapshotLine {}
+
+impl std::hash::Hash for SnapshotLine {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
+
+impl fmt::Debug for SnapshotLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// One JSON value that stands on one line.
+fn one_line(text: String) -> Result<Arc<RawValue>, serde_json::Error> {
+    if text.contains('\n') {
+        return Err(serde::de::Error::custom("it stands on one line"));
+    }
+    RawValue::from_string(text).map(Arc::from)
 }
 
 /// How far an application is and what it has come to: index and hash belong together.

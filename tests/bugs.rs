@@ -2,7 +2,7 @@
 //! named beforehand and within a budget. A verifier that catches nothing proves nothing.
 //!
 //! ```text
-//!   tests/bugs/*.toml           src, tests/golden, tests/scripts, tests/node.rs, tests/storage.rs
+//!   tests/bugs/*.toml           src, tests/golden, scripts, fuzz, node.rs, storage.rs
 //!     edits of all bugs  ---+---  the product, which knows nothing of this
 //!                           v
 //!   target/tmp/bugs         a copy with every edit in it, each behind a switch; compiled once
@@ -13,13 +13,13 @@
 //!
 //! A bug's description says: its row in `docs/faults.md`; its story; edits, whose `find` must stand in the
 //! file exactly once, and in whose `replace` the word PLANTED stands for "this bug is switched on"; the
-//! golden `scripts` and the other `tests` that must fail; by which of the simulator's `seeds`, and in how
-//! many states of which exhaustive `search`, it must be found, and by which property. Where the product has
-//! changed and a `find` is gone, the bug must follow.
+//! golden `scripts` and the other `tests` that must fail; by which of the simulator's `seeds`, in how many
+//! states of which exhaustive `search`, and by how many inputs of which `fuzz` target it must be found, and
+//! what is then said. Where the product has changed and a `find` is gone, the bug must follow.
 //!
 //! `RAFTKV_BUG=name cargo test --test bugs` looks for that one only. With `RAFTKV_ALL_BUGS=1` the simulator
-//! looks also for those that it takes long to find. What was found is printed as a table, and kept in
-//! `target/tmp/bugs.md`.
+//! and the fuzzing look also for those that it takes them long to find. What was found is printed as a
+//! table, and kept in `target/tmp/bugs.md`.
 
 #[path = "bugs/copy.rs"]
 mod copy;
@@ -59,7 +59,13 @@ fn every_row_of_the_catalogue_is_put_back_or_left_out_for_a_reason() {
     let is_row = |cell: &&str| cell.starts_with(|letter: char| letter.is_ascii_digit());
     let rows: BTreeSet<&str> = first_cells.filter(is_row).collect();
     assert!(rows.len() > 60, "this is not the catalogue: {rows:?}");
-    let put_back: BTreeSet<&str> = catalogue.bugs.iter().map(|bug| bug.row.as_str()).collect();
+    let with_row = catalogue.bugs.iter().filter(|bug| !bug.has_no_row());
+    let properties = copy::read_source("docs/verification.md");
+    for bug in catalogue.bugs.iter().filter(|bug| bug.has_no_row()) {
+        let line = format!("\n| {} | ", bug.row);
+        assert!(properties.contains(&line), "bug {}: there is no property {}", bug.name, bug.row);
+    }
+    let put_back: BTreeSet<&str> = with_row.map(|bug| bug.row.as_str()).collect();
     let left_out: BTreeSet<&str> = catalogue.left_out.iter().map(|row| row.row.as_str()).collect();
     let both: Vec<_> = put_back.intersection(&left_out).collect();
     assert!(both.is_empty(), "put back, and left out: {both:?}");

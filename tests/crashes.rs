@@ -1,8 +1,10 @@
-//! Real processes that are killed, paused, cut down to a minority, robbed of the end of their log or of all
-//! of it: what was acknowledged is there afterwards, once, and nobody is told anything that is not so.
+//! Real processes that are killed, paused, cut down to a minority, held up by their disks, robbed of the end
+//! of their log or of all of it: what was acknowledged is there afterwards, once, and nobody is told anything
+//! that is not so.
 
 mod support;
 
+use raftkv::nemesis::{Fault, Strace};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -272,6 +274,81 @@ fn a_paused_follower_that_takes_no_bytes_holds_nobody_up() {
         }
     }
     cluster.resume(follower);
+    cluster.wait_for_agreement();
+}
+
+/// Every sync of this node takes so long, from now until this is dropped. None, and said so, where it cannot
+/// be had.
+fn slow_syncs(cluster: &mut Cluster, node: u16, each_ms: u64) -> Option<Strace> {
+    if let Some(hindrance) = Fault::SlowDisk.hindrance(cluster.ids().len()) {
+        eprintln!("no slow syncs here: {hindrance}");
+        return None;
+    }
+    let inject = format!("fdatasync:delay_enter={}", each_ms * 1000);
+    Some(Strace::attach(cluster.process(node).pid(), &inject).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Row 49 of the map of faults: a leader that cannot save must not keep the others quiet.
+#[test]
+fn a_leader_whose_disk_stands_still_is_replaced() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_agreement();
+    let old_leader = cluster.leader();
+    let Some(slow) = slow_syncs(&mut cluster, old_leader, 3000) else { return };
+    let mut line = cluster.connect(old_leader);
+    line.send(json!({ "op": "set", "key": "held up", "value": 1 }));
+    wait_until("others elect one of theirs", || (cluster.leader() != old_leader).then_some(()));
+    let others = cluster.others(old_leader).into_iter().map(|node| cluster.address(node)).collect();
+    Writer::new("w", others).write(json!({ "op": "set", "key": "x", "value": 1 }));
+    drop(slow);
+    cluster.wait_for_agreement();
+    // It may have reached the others, or not: but nobody is told that it is done unless it is.
+    let (answer, get) = (line.answer(), json!({ "op": "get", "key": "held up" }));
+    let value = &cluster.connect(old_leader).ask(get)["value"];
+    let agrees = match code(&answer) {
+        "ok" => *value == 1,
+        "unavailable" => value.is_null(),
+        _ => true,
+    };
+    assert!(agrees, "{answer}, and the value is {value}");
+}
+
+/// Row 50: a follower's own slow syncs are not silence of its leader.
+#[test]
+fn a_follower_whose_disk_is_slower_than_an_election_timeout_unsettles_nobody() {
+    let mut cluster = Cluster::of(&Plan { election_timeout_ms: [1000, 1200], ..Plan::of(3) });
+    cluster.wait_for_agreement();
+    let (follower, leader) = cluster.follower_and_leader();
+    let term = cluster.status(leader).expect("it runs")["term"].clone();
+    let log_start = cluster.process(follower).log().len();
+    let Some(slow) = slow_syncs(&mut cluster, follower, 2500) else { return };
+    let mut line = cluster.connect(leader);
+    for number in 0..50 {
+        let answer = line.ask(json!({ "op": "set", "key": format!("k{number}"), "value": number }));
+        assert_eq!(code(&answer), "ok", "{answer}");
+    }
+    // It has all of it only after some of its syncs.
+    cluster.wait_for_agreement();
+    drop(slow);
+    let status = cluster.status(leader).expect("it runs");
+    assert_eq!((&status["role"], &status["term"]), (&json!("leader"), &term), "{status}");
+    let log = cluster.process(follower).log();
+    let since = &log[log_start..];
+    assert!(!since.contains("pre-candidate"), "it heard its leader all the time, and campaigned: {since}");
+}
+
+/// Row 56: whoever lost its connection comes back at once, and all the others too.
+#[test]
+fn two_hundred_clients_that_come_back_at_once_keep_no_cluster_down() {
+    const CLIENTS: usize = 200;
+    let mut cluster = Cluster::start(3);
+    let load = Load::start("storm", CLIENTS, &cluster.addresses());
+    load.wait_for_more(2 * CLIENTS);
+    cluster.ids().into_iter().for_each(|node| cluster.kill(node));
+    cluster.ids().into_iter().for_each(|node| cluster.restart(node));
+    load.wait_for_more(2 * CLIENTS);
+    let promises = load.stop();
+    cluster.ids().into_iter().for_each(|node| promises.check(&cluster, node));
     cluster.wait_for_agreement();
 }
 

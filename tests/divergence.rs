@@ -5,10 +5,12 @@
 mod support;
 
 use raftkv::kv::{Applied, KvStore};
-use raftkv::node::{Event, Fault, Node, NodeSettings, Rejection, Rim, Work};
+use raftkv::node::{
+    Apply, Event, Fault, LogLimits, Node, NodeSettings, OperationOutcome, Rejection, Rim, Work,
+};
 use raftkv::raft::{Configuration, Log, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{MemoryDisk, Opening, Storage};
-use raftkv::types::{Command, Entry, Incarnation, NodeId, Term};
+use raftkv::storage::{FirstStart, MemoryDisk, Opening, Storage, Unsound};
+use raftkv::types::{Command, Entry, EntryId, Incarnation, NodeId, Term};
 use raftkv::wire::peer::Envelope;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -23,7 +25,7 @@ const SECOND_TICKS: u32 = 100;
 #[derive(Default)]
 struct Outbox {
     sent: Vec<Envelope>,
-    work: Option<Work<()>>,
+    work: Option<Apply<()>>,
 }
 
 impl Rim<()> for Outbox {
@@ -32,11 +34,24 @@ impl Rim<()> for Outbox {
     }
 
     fn work(&mut self, work: Work<()>) {
-        self.work = Some(work);
+        match work {
+            Work::Apply(apply) => self.work = Some(apply),
+            Work::Install(install) => panic!("no log is ever compacted here: {install:?}"),
+        }
     }
 
     fn reject(&mut self, (): (), rejection: Rejection) {
         panic!("nobody is rejected here: {rejection:?}");
+    }
+
+    fn settle(&mut self, (): (), outcome: OperationOutcome) {
+        panic!("nobody operates here: {outcome:?}");
+    }
+
+    fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
+
+    fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
+        panic!("no snapshot is sent here: {snapshot} {unsound:?}");
     }
 
     fn note(&mut self, _event: u64, _term: Term, _note: &Note) {}
@@ -57,7 +72,7 @@ impl Member {
             cluster: "test".to_owned(),
             node: id,
             voters: voters.to_vec(),
-            bootstrap: true,
+            first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(u64::from(id.0)),
             segment_limit_bytes: 1 << 20,
         };
@@ -67,6 +82,7 @@ impl Member {
             id,
             boot,
             configuration: Configuration::new(voters.iter().copied()),
+            may_vote: true,
             hard_state: recovered.hard_state,
             log: Log::new(recovered.base, recovered.entries),
             seed: u64::from(id.0),
@@ -83,7 +99,13 @@ impl Member {
             max_uncommitted_bytes: 1 << 20,
             max_forwarded_bytes: 1 << 20,
         };
-        let limits = NodeSettings { request_timeout_ticks: 500, max_waiting: 100, max_work_bytes: 1 << 20 };
+        let limits = NodeSettings {
+            request_timeout_ticks: 500,
+            max_waiting: 100,
+            max_work_bytes: 1 << 20,
+            max_chunk_bytes: 1 << 20,
+            log_limits: LogLimits { bytes: u64::MAX, entries: u64::MAX },
+        };
         let node = Node::new(RaftState::new(start, settings), boot, storage, limits);
         Member { node, store: KvStore::new(), hashes: Vec::new(), inbox: Vec::new(), goes_wrong: false }
     }

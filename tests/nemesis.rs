@@ -35,12 +35,21 @@ fn run_it(options: &Options) -> Result<(Report, String), HarnessFailure> {
     Ok((report, text))
 }
 
+/// Once the folders of such runs stayed for ever where nodes had disks of their own, which were still mounted
+/// there when they were to be removed.
 fn everything_holds(options: &Options) {
+    let parent = tempfile::tempdir_in(PARENT).expect("a folder");
+    let options = &Options { parent: parent.path().to_owned(), ..options.clone() };
     let (report, text) = run_it(options).expect("the run can be made");
     assert!(report.held(), "{text}");
+    let left = fs::read_dir(parent.path()).expect("it is ours").count();
+    assert_eq!(left, 0, "something stays of a run that held");
     let came = |fault: &Fault| report.faults.iter().any(|(other, count)| other == fault && *count > 0);
     assert!(options.faults.iter().all(came), "{text}");
 }
+
+/// What strace is needed for comes where there is one.
+const BY_STRACE: [Fault; 2] = [Fault::KillInCall, Fault::KillInStart];
 
 #[test]
 fn kills_pauses_and_cut_links() {
@@ -54,7 +63,7 @@ fn kills_pauses_and_cut_links() {
         Fault::Delay,
         Fault::Resets,
     ];
-    everything_holds(&options(3, 1, 15, &faults));
+    everything_holds(&Options { optional_faults: BY_STRACE.into(), ..options(3, 1, 15, &faults) });
 }
 
 #[test]
@@ -63,6 +72,12 @@ fn all_nodes_die_at_once_or_one_after_the_other_and_disks_fail() {
         [Fault::PowerLoss, Fault::PowerLossOfOne, Fault::FullDisk, Fault::FailedSync, Fault::SlowDisk];
     let options = options(3, 2, 15, &[Fault::KillAll, Fault::RollingRestart]);
     everything_holds(&Options { optional_faults: optional.into(), ..options });
+}
+
+/// Alone, it depends on nobody else's disk: what it answered before it was written is gone.
+#[test]
+fn a_lone_node_is_killed_in_its_calls() {
+    everything_holds(&Options { optional_faults: BY_STRACE.into(), ..options(1, 12, 5, &[Fault::Kill]) });
 }
 
 /// Rows 47 and 48 of the map of faults: outages of hours in other systems, all of whose nodes were well.
@@ -124,6 +139,30 @@ fn a_node_that_does_not_start_or_does_not_stop_well_is_noticed() {
     let found = findings(&Options { server, ..options(1, 8, 1, &[Fault::RollingRestart]) });
     let is_told = |it: &String| it.contains("n1, asked to stop, ended with exit status: 1");
     assert!(found.iter().any(is_told), "{found:#?}");
+}
+
+/// strace keeps threads and descriptors from ending: each connection leaves some behind.
+#[test]
+fn servers_that_keep_what_a_connection_took_are_noticed() {
+    if let Some(why) = Fault::SlowDisk.hindrance(1) {
+        eprintln!("not available: {why}");
+        return;
+    }
+    let folder = tempfile::tempdir_in(PARENT).expect("a folder");
+    let text = format!(
+        "#!/bin/sh\nexec strace -D -f -o /dev/null -e trace=close,exit -e inject=close:retval=0 \
+         -e inject=exit:delay_enter=25000000 '{SERVER}' \"$@\"\n"
+    );
+    let server = script(folder.path(), &text);
+    let found = findings(&Options { server, ..options(1, 11, 1, &[]) });
+    let told = found.iter().find(|it| it.contains("P12: nobody has asked for 15 s, and n1 has "));
+    let told = told.unwrap_or_else(|| panic!("{found:#?}"));
+    let numbers: Vec<u64> =
+        told.split(|letter: char| !letter.is_ascii_digit()).flat_map(str::parse).collect();
+    let [_, _, _, threads, descriptors, .., idle_threads, idle_descriptors] = numbers[..] else {
+        panic!("{told}");
+    };
+    assert!(threads > idle_threads && descriptors > idle_descriptors, "{told}");
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //! means, and what becomes of clients that wait.
 
 use raftkv::kv::{Applied, KvStore};
-use raftkv::node::{Event, Fault, Node, NodeSettings, Rejection, Rim, Work};
+use raftkv::node::{
+    Apply, Event, Fault, LogLimits, Node, NodeSettings, OperationOutcome, Rejection, Rim, Work,
+};
 use raftkv::raft::message::{
     AppendEntries, AppendOutcome, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
 };
 use raftkv::raft::{Body, Configuration, Log, Message, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{Failure, MemoryDisk, Opening, Storage, StorageError};
+use raftkv::storage::{Failure, FirstStart, MemoryDisk, Opening, Storage, StorageError, Unsound};
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use raftkv::wire::peer::Envelope;
 use std::collections::BTreeMap;
@@ -23,7 +25,7 @@ type Ticket = &'static str;
 struct Recorder {
     disk: MemoryDisk,
     sent: Vec<(Message, u64)>,
-    work: Vec<Work<Ticket>>,
+    work: Vec<Apply<Ticket>>,
     rejected: Vec<(Ticket, Rejection)>,
 }
 
@@ -33,11 +35,24 @@ impl Rim<Ticket> for Recorder {
     }
 
     fn work(&mut self, work: Work<Ticket>) {
-        self.work.push(work);
+        match work {
+            Work::Apply(apply) => self.work.push(apply),
+            Work::Install(install) => panic!("no log is ever compacted here: {install:?}"),
+        }
     }
 
     fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
         self.rejected.push((ticket, rejection));
+    }
+
+    fn settle(&mut self, _ticket: Ticket, outcome: OperationOutcome) {
+        panic!("nobody operates here: {outcome:?}");
+    }
+
+    fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
+
+    fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
+        panic!("no snapshot is sent here: {snapshot} {unsound:?}");
     }
 
     fn note(&mut self, _event: u64, _term: Term, _note: &Note) {}
@@ -58,7 +73,7 @@ impl Harness {
             cluster: "test".to_owned(),
             node: NodeId(1),
             voters: voters.clone(),
-            bootstrap: true,
+            first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(7),
             segment_limit_bytes: 1 << 20,
         };
@@ -68,6 +83,7 @@ impl Harness {
             id: NodeId(1),
             boot,
             configuration: Configuration::new(voters),
+            may_vote: true,
             hard_state: recovered.hard_state,
             log: Log::new(recovered.base, recovered.entries),
             seed: 1,
@@ -87,6 +103,8 @@ impl Harness {
             request_timeout_ticks: REQUEST_TIMEOUT_TICKS,
             max_waiting,
             max_work_bytes: 1 << 20,
+            max_chunk_bytes: 1 << 20,
+            log_limits: LogLimits { bytes: u64::MAX, entries: u64::MAX },
         };
         let node = Node::new(RaftState::new(start, settings), boot, storage, node_settings);
         let rim = Recorder { disk: disk.clone(), ..Recorder::default() };

@@ -59,8 +59,16 @@ fn from_where_a_read_could_be_stale() {
 }
 
 #[test]
+fn from_where_much_was_said_in_an_earlier_term_or_start() {
+    holds("leads_again", 1_000, &["crash during a save", "suffix truncated"]);
+    holds("led_before", 5_000, &["read released by a follower"]);
+    holds("started_again", 2_000, &["read released by a follower", "write committed after a crash"]);
+}
+
+#[test]
 fn from_cohorts_that_cannot_win_alone_there_is_always_a_way_to_a_leader() {
     holds("cohorts", 2_000, &["leader elected"]);
+    holds("newer_or_longer", 10, &["leader elected"]);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 
 use raftkv::raft::{HardState, Output};
 use raftkv::storage::{
-    FileDisk, Identity, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES, Storage, StorageError,
+    Disk, FileDisk, FirstStart, Identity, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES,
+    SnapshotMeta, SnapshotWriter, Storage, StorageError,
 };
-use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
+use raftkv::types::{Command, Configuration, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ fn opening() -> Opening {
         cluster: "demo".to_string(),
         node: NodeId(1),
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
-        bootstrap: true,
+        first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0xabcd),
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
@@ -74,7 +75,8 @@ fn a_node_comes_back_with_what_it_saved() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path().join("data/node-1");
     node_that_ran(&folder, &opening());
-    let (storage, recovered) = open(&folder, &Opening { bootstrap: false, ..opening() }).unwrap();
+    let (storage, recovered) =
+        open(&folder, &Opening { first_start: FirstStart::Refused, ..opening() }).unwrap();
     assert_eq!(recovered.hard_state, HardState { term: Term(2), voted_for: None });
     assert_eq!(recovered.base, EntryId::NONE);
     assert_eq!(recovered.entries, [entries(1, 0..2), entries(2, 2..6)].concat());
@@ -107,7 +109,7 @@ fn a_folder_is_opened_by_one_at_a_time() {
 #[test]
 fn an_empty_folder_is_refused_without_bootstrap_and_stays_empty() {
     let temp = tempfile::tempdir().unwrap();
-    let cautious = Opening { bootstrap: false, ..opening() };
+    let cautious = Opening { first_start: FirstStart::Refused, ..opening() };
     for _ in 0..2 {
         let line = refusal(temp.path(), &cautious);
         assert!(line.contains("NEW cluster needs --bootstrap"), "{line}");
@@ -121,15 +123,15 @@ fn an_empty_folder_is_refused_without_bootstrap_and_stays_empty() {
 
 #[test]
 fn bootstrap_with_data_there_does_nothing() {
-    let contents_after_start = |bootstrap, incarnation| {
+    let contents_after_start = |first_start, incarnation| {
         let temp = tempfile::tempdir().unwrap();
         node_that_ran(temp.path(), &opening());
-        open(temp.path(), &Opening { bootstrap, incarnation, ..opening() }).unwrap();
+        open(temp.path(), &Opening { first_start, incarnation, ..opening() }).unwrap();
         let contents = |file: &PathBuf| fs::read(file).unwrap();
         files(temp.path()).iter().map(contents).collect::<Vec<Vec<u8>>>()
     };
-    let without = contents_after_start(false, Incarnation(0xabcd));
-    assert_eq!(contents_after_start(true, Incarnation(1)), without);
+    let without = contents_after_start(FirstStart::Refused, Incarnation(0xabcd));
+    assert_eq!(contents_after_start(FirstStart::Bootstrap, Incarnation(1)), without);
 }
 
 #[test]
@@ -372,4 +374,91 @@ fn a_save_that_does_not_fit_the_log_is_a_broken_invariant() {
     node_that_ran(temp.path(), &opening());
     let (mut storage, _) = open(temp.path(), &opening()).unwrap();
     let _ = storage.save(&save(2, None, entries(2, 7..8)));
+}
+
+/// Writes a snapshot on a thread of its own, through this handle.
+fn write_snapshot(disk: FileDisk, last: EntryId, content: Vec<String>) {
+    let meta = SnapshotMeta { last, applied_hash: 7, configuration: Configuration::default() };
+    let write = move || {
+        let mut writer = SnapshotWriter::begin(disk, "demo", &meta, content.len())?;
+        content.iter().try_for_each(|line| writer.write(line))?;
+        writer.finish()
+    };
+    std::thread::spawn(write).join().expect("it does not panic").expect("a sound disk");
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_the_log_in_a_real_folder() {
+    let temp = tempfile::tempdir().unwrap();
+    node_that_ran(temp.path(), &opening());
+    let disk = FileDisk::open(temp.path()).unwrap();
+    let writers_disk = disk.another_handle().unwrap();
+    let (mut storage, recovered) = Storage::open(disk, &opening()).unwrap();
+    let last = recovered.entries[3].id();
+    storage.begin_whole_segment(last, &recovered.entries[4..]).unwrap();
+    let content: Vec<String> = (0..5000).map(|number| format!("{{\"key\":\"ключ {number}\"}}")).collect();
+    write_snapshot(writers_disk, last, content.clone());
+    storage.save(&save(3, None, entries(3, 6..7))).unwrap();
+    storage.compact(last).unwrap();
+    let names: Vec<PathBuf> = files(temp.path());
+    let expected = ["identity.json", "log-000003-from-4.jsonl", "snapshot-3-2.jsonl"];
+    assert_eq!(names, expected.map(|name| temp.path().join(name)));
+    for name in names {
+        assert_eq!(fs::metadata(&name).unwrap().permissions().mode() & 0o777, 0o600, "{}", name.display());
+    }
+
+    // Sent in chunks, it is the same file elsewhere.
+    let other = tempfile::tempdir().unwrap();
+    let joining = Opening { node: NodeId(4), first_start: FirstStart::Join, ..opening() };
+    let (mut receiving, _) = open(other.path(), &joining).unwrap();
+    receiving.save(&save(3, None, vec![])).unwrap();
+    let mut offset = 0;
+    while let Some(chunk) = storage.read_chunk(last, offset, 10_000).unwrap() {
+        assert!(chunk.size_bytes() <= 10_000);
+        offset = receiving.receive_chunk(last, offset, &chunk.lines).unwrap();
+    }
+    let meta = receiving.finish_receiving(last).unwrap().expect("it is sound");
+    receiving.restart_log(last, &[]).unwrap();
+    let read = |folder: &Path| fs::read(folder.join("snapshot-3-2.jsonl")).unwrap();
+    assert!(read(other.path()) == read(temp.path()));
+
+    // Both come back with it, and a reader reads on when its file is gone from the folder.
+    drop((storage, receiving));
+    for (folder, opening) in [(temp.path(), opening()), (other.path(), joining)] {
+        let (mut storage, recovered) = open(folder, &opening).unwrap();
+        assert_eq!((recovered.snapshot.as_ref(), recovered.base), (Some(&meta), last));
+        let reader = storage.open_snapshot(last).unwrap().expect("it is the newest one");
+        fs::remove_file(folder.join("snapshot-3-2.jsonl")).unwrap();
+        let lines: Vec<String> = reader.map(|line| line.unwrap()).collect();
+        assert!(lines == content);
+    }
+}
+
+#[test]
+fn a_snapshots_lines_are_json_with_their_checksum_first() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = FileDisk::open(temp.path()).unwrap();
+    let content = vec!["{\"key\":\"ключ\",\"value\":1.50}".to_string()];
+    write_snapshot(disk.another_handle().unwrap(), EntryId::new(Term(2), Index(3)), content);
+    let text = fs::read_to_string(temp.path().join("snapshot-3-2.jsonl")).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    assert_eq!(lines.len(), 3);
+    for line in &lines {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let crc = format!("{:08x}", crc32fast::hash(&line.as_bytes()[17..]));
+        assert!(line.starts_with(&format!("{{\"crc\":\"{crc}\",")), "{line}");
+    }
+    let checksum = xxhash_rust::xxh3::xxh3_64([lines[0], lines[1]].concat().as_bytes());
+    assert!(lines[2].contains(&format!("\"checksum\":\"{checksum:016x}\"")), "{}", lines[2]);
+}
+
+#[test]
+fn the_folder_stays_locked_until_the_last_handle_is_gone() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = FileDisk::open(temp.path()).unwrap();
+    let handle = disk.another_handle().unwrap();
+    drop(disk);
+    assert!(matches!(FileDisk::open(temp.path()), Err(StorageError::Locked { .. })));
+    drop(handle);
+    FileDisk::open(temp.path()).unwrap();
 }

@@ -6,6 +6,8 @@
 //! - Real time implies the order of indexes: what was answered before an operation began has an index not
 //!   above that operation's, where it is a read, and below it, where it is a write. Of stale reads nothing
 //!   of the kind is promised.
+//! - On one connection, requests that were sent without waiting keep their order: a read is not before a
+//!   write that was sent before it, a write is behind all.
 //! - What was acknowledged is in the log, and no two writes at one place.
 //! - What stands in the log was asked for, and no more often than was sent and may have been carried out.
 
@@ -14,7 +16,7 @@ use super::history::{Attempt, History, Operation, Outcome};
 use super::model::Model;
 use crate::kv::command::{self, Reading};
 use crate::kv::{Answer, Applied, KvStore, Page};
-use crate::types::{Entry, EntryId, Index};
+use crate::types::{Command, Entry, EntryId, Index};
 use crate::wire::client::{Op, Read};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +42,7 @@ pub fn check_against_log<'a>(
 ) -> Result<Replay, Violation> {
     history.is_well_formed()?;
     real_time_order(history)?;
+    pipeline_order(history)?;
     let by_index = answers_by_index(history)?;
     let mut account = Account::of(history);
     let mut model = Model::default();
@@ -79,7 +82,7 @@ fn follows(last: EntryId, entry: &Entry) -> Checked {
         return Err(Violation::new("P2", format!("{} stands after {last} in the log", entry.id())));
     }
     match command::read(entry.command.text()) {
-        Reading::Write(_) | Reading::Noop => Ok(()),
+        Reading::Write(_) | Reading::Noop | Reading::Configuration => Ok(()),
         Reading::Unknown { .. } | Reading::Invalid(_) => {
             Err(Violation::new("P4", format!("{entry:?} cannot be applied")))
         }
@@ -113,6 +116,34 @@ fn real_time_order(history: &History) -> Checked {
             let (later, earlier) = (history.show(number), history.show(earlier));
             let what = format!("answered earlier: {earlier}; begun later, yet before it in the log: {later}");
             return Err(Violation::new("P9", what));
+        }
+    }
+    Ok(())
+}
+
+/// What a pipeline has been told so far: the highest index, with whose it is, of its writes, and of all.
+type Told = (Option<(Index, usize)>, Option<(Index, usize)>);
+
+/// A request sees the effects of those sent before it on its connection. Two reads may be served in any
+/// order.
+fn pipeline_order(history: &History) -> Checked {
+    let mut told: BTreeMap<u64, Told> = BTreeMap::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        let Some(pipeline) = operation.pipeline.filter(|_| !operation.is_stale_read()) else { continue };
+        let Some(index) = operation.answered().and_then(|(_, outcome)| outcome.index()) else { continue };
+        let (by_writes, by_all) = told.entry(pipeline).or_default();
+        let is_write = operation.command().is_some();
+        let before = if is_write { *by_all } else { *by_writes };
+        if let Some((earlier_index, earlier)) = before
+            && (index < earlier_index || (index == earlier_index && is_write))
+        {
+            let (earlier, later) = (history.show(earlier), history.show(number));
+            let what = format!("sent earlier: {earlier}; sent behind it, yet before it in the log: {later}");
+            return Err(Violation::new("P9", what));
+        }
+        *by_all = (*by_all).max(Some((index, number)));
+        if is_write {
+            *by_writes = (*by_writes).max(Some((index, number)));
         }
     }
     Ok(())
@@ -160,7 +191,7 @@ fn check_at(
             (Op::Read { read: Read::Scan { prefix, after, limit }, .. }, Outcome::Scanned { page, .. }) => {
                 scan_is_right(model, prefix, after.as_deref(), *limit, page)
             }
-            (Op::Write(_) | Op::Read { .. } | Op::Status, _) => false,
+            (Op::Write(_) | Op::Read { .. } | Op::Status | Op::Operator(_), _) => false,
         };
         if !is_right {
             let at = at.map(|(entry, answer)| (entry.id(), entry.command.text(), answer));
@@ -209,7 +240,7 @@ impl<'a> Account<'a> {
 
     /// An entry of the log is one of these.
     fn take(&mut self, history: &History, entry: &Entry) -> Checked {
-        if entry.command.text() == crate::types::Command::noop().text() {
+        if [Command::noop(), Command::configuration()].contains(&entry.command) {
             return Ok(());
         }
         if let Some(left) = self.left.get_mut(entry.command.text()).filter(|left| **left > 0) {

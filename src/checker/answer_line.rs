@@ -124,7 +124,7 @@ fn read(op: &Op, line: Line<'_>) -> Result<Outcome, &'static str> {
             }
             _ => Err(OTHER),
         },
-        Op::Status => Err("a status is judged by nobody"),
+        Op::Status | Op::Operator(_) => Err("a status is judged by nobody"),
     }
 }
 
@@ -153,7 +153,7 @@ fn error_of(op: &Op, error: &LineError) -> Result<Outcome, &'static str> {
         Op::Write(command) => {
             matches!(command::read(command.text()), Reading::Write(write) if write.session.is_some())
         }
-        Op::Read { .. } | Op::Status => false,
+        Op::Read { .. } | Op::Status | Op::Operator(_) => false,
     };
     match error_outcomes().into_iter().find(|(code, _)| code.name() == error.code) {
         Some((_, Outcome::StaleSeq | Outcome::SessionExpired)) if !has_seq() => {

@@ -58,6 +58,7 @@ impl From<Answer> for Outcome {
             Answer::StaleSeq { .. } => Outcome::StaleSeq,
             Answer::SessionExpired { .. } => Outcome::SessionExpired,
             Answer::Noop
+            | Answer::Configured { .. }
             | Answer::Set { .. }
             | Answer::Deleted { .. }
             | Answer::Swapped { .. }
@@ -90,6 +91,7 @@ impl Outcome {
         match self {
             Outcome::Written(answer) => match answer {
                 Answer::Set { index }
+                | Answer::Configured { index }
                 | Answer::Deleted { index, .. }
                 | Answer::Swapped { index }
                 | Answer::NotSwapped { index, .. } => Some(*index),
@@ -136,6 +138,9 @@ impl Attempt {
 pub struct Operation {
     /// Who asked. Only shown: a client's name for `(client, seq)` stands in the op itself.
     pub client: usize,
+    /// The connection on which it was sent behind others that had no answer yet, a name of the history's own.
+    /// None when its client had waited for all before it: then real time says as much.
+    pub pipeline: Option<u64>,
     /// What for: a write or a read.
     pub op: Op,
     /// In the order in which they were sent.
@@ -145,7 +150,12 @@ pub struct Operation {
 impl Operation {
     /// An operation that is first sent at this moment.
     pub fn sent(client: usize, op: Op, at: u64) -> Operation {
-        Operation { client, op, attempts: vec![Attempt { sent: at, ended: None }] }
+        Operation { client, pipeline: None, op, attempts: vec![Attempt { sent: at, ended: None }] }
+    }
+
+    /// An operation that is sent on this connection at this moment, whatever else is under way there.
+    pub fn pipelined(client: usize, pipeline: u64, op: Op, at: u64) -> Operation {
+        Operation { pipeline: Some(pipeline), ..Operation::sent(client, op, at) }
     }
 
     /// Sends it again. Returns the attempt's place in `attempts`.
@@ -193,7 +203,7 @@ impl Operation {
     pub fn command(&self) -> Option<&Command> {
         match &self.op {
             Op::Write(command) => Some(command),
-            Op::Read { .. } | Op::Status => None,
+            Op::Read { .. } | Op::Status | Op::Operator(_) => None,
         }
     }
 
@@ -218,6 +228,7 @@ impl Operation {
                 format!(r#"{{"op":"scan","prefix":{},"limit":{limit}{after}{stale}}}"#, json(prefix))
             }
             Op::Status => r#"{"op":"status"}"#.to_owned(),
+            Op::Operator(op) => format!("{op:?}"),
         }
     }
 }
@@ -225,7 +236,7 @@ impl Operation {
 /// All operations of a run. Every write that was sent to the cluster must be here; reads may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// In any order.
+    /// In any order, but for those of one pipeline, which stand in the order in which they were sent.
     pub operations: Vec<Operation>,
 }
 
@@ -252,8 +263,11 @@ impl History {
             if operation.attempts.iter().any(backwards) {
                 return refuse("an attempt ends before it is sent");
             }
-            if operation.op == Op::Status {
+            if matches!(operation.op, Op::Status | Op::Operator(_)) {
                 return refuse("a status is about one node, and nothing that a history can judge");
+            }
+            if operation.pipeline.is_some() && operation.attempts.len() != 1 {
+                return refuse("what stands in a pipeline is sent once");
             }
             match operation.client_seq() {
                 Some(client_seq) => {
@@ -273,6 +287,9 @@ impl History {
         let Some(operation) = self.operations.get(number) else { return format!("operation {number}") };
         let mut text =
             format!("operation {number} of client {}, {}", operation.client, operation.request_text());
+        if let Some(pipeline) = operation.pipeline {
+            text += &format!(", in pipeline {pipeline}");
+        }
         for (place, Attempt { sent, ended }) in operation.attempts.iter().enumerate() {
             let again = if place == 0 { "" } else { " again" };
             text += &match ended {

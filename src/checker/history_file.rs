@@ -4,7 +4,7 @@
 //! ```text
 //! {"client":3,"sent":1200,"request":{"op":"get","key":"x"},"ended":1900,"answer":{"ok":true,…}}
 //! {"client":4,"sent":1250,"request":{"op":"delete","key":"x"},"ended":1800,"answer":"lost"}
-//! {"client":5,"sent":1300,"request":{"op":"set","key":"x","value":1}}
+//! {"client":5,"pipeline":9,"sent":1300,"request":{"op":"set","key":"x","value":1}}
 //! ```
 //!
 //! `answer` is the server's line without its id; `"lost"`: the connection ended; `"not_sent"`: nothing left
@@ -25,6 +25,8 @@ const NOT_SENT: &str = "\"not_sent\"";
 #[serde(deny_unknown_fields)]
 struct Line {
     client: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<u64>,
     sent: u64,
     request: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +42,7 @@ impl History {
             for Attempt { sent, ended } in &operation.attempts {
                 let line = Line {
                     client: operation.client,
+                    pipeline: operation.pipeline,
                     sent: *sent,
                     request: RawValue::from_string(operation.request_text())?,
                     ended: ended.as_ref().map(|(at, _)| *at),
@@ -73,7 +76,8 @@ impl History {
                 _ => return Err(refuse("`ended` and `answer` come together or not at all".to_owned())),
             };
             let attempt = Attempt { sent: line.sent, ended };
-            let operation = Operation { client: line.client, op: request.op, attempts: Vec::new() };
+            let (client, pipeline) = (line.client, line.pipeline);
+            let operation = Operation { client, pipeline, op: request.op, attempts: Vec::new() };
             let place = match operation.client_seq() {
                 None => history.push(operation),
                 Some(_) => {

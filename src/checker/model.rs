@@ -82,6 +82,7 @@ impl Model {
         };
         match command.op.as_str() {
             "noop" => Some(Answer::Noop),
+            "configuration" => Some(Answer::Configured { index }),
             "delete" => {
                 self.values.remove(&command.key);
                 Some(Answer::Deleted { index, deleted: current.is_some() })

@@ -39,6 +39,8 @@ pub(super) struct Call<'a> {
     pub began: u64,
     pub ended: u64,
     pub action: Action<'a>,
+    /// The connection on which it has an order with others, see [`super::Operation::pipeline`].
+    pub pipeline: Option<u64>,
 }
 
 /// A write of which nobody knows whether it took effect, or will.
@@ -115,7 +117,7 @@ impl<'a> Register<'a> {
             self.nonsense.get_or_insert(number);
             return;
         };
-        self.calls.push(Call { number, began, ended, action });
+        self.calls.push(Call { number, began, ended, action, pipeline: operation.pipeline });
     }
 
     fn value(&mut self, text: &'a str) -> Value {
@@ -237,6 +239,15 @@ impl OpenWrite<'_> {
     }
 }
 
+impl Call<'_> {
+    /// Whether its connection promises that this one's effect is seen by that later one. Only two reads may
+    /// be served in any order.
+    pub fn must_come_before(&self, later: &Call<'_>) -> bool {
+        let are_reads = matches!((self.action, later.action), (Action::Got(_), Action::Got(_)));
+        self.pipeline.is_some() && self.pipeline == later.pipeline && !are_reads
+    }
+}
+
 impl<'a> Action<'a> {
     /// Whether it certainly changed nothing.
     pub fn only_looks(&self) -> bool {
@@ -269,14 +280,14 @@ impl<'a> Action<'a> {
 fn key_of(op: &Op) -> Option<String> {
     match op {
         Op::Read { read: Read::Get { key }, .. } => Some(key.clone()),
-        Op::Read { read: Read::Scan { .. }, .. } | Op::Status => None,
+        Op::Read { read: Read::Scan { .. }, .. } | Op::Status | Op::Operator(_) => None,
         Op::Write(command) => match command::read(command.text()) {
             Reading::Write(write) => match write.operation {
                 command::Operation::Set { key, .. }
                 | command::Operation::Delete { key }
                 | command::Operation::Cas { key, .. } => Some(key.content.into_owned()),
             },
-            Reading::Noop | Reading::Unknown { .. } | Reading::Invalid(_) => None,
+            Reading::Noop | Reading::Configuration | Reading::Unknown { .. } | Reading::Invalid(_) => None,
         },
     }
 }

@@ -3,7 +3,8 @@
 //! keys can be judged one by one is Herlihy and Wing's locality.
 //!
 //! A configuration is the set of operations placed so far and the value that they leave. Next may come any
-//! operation that began before all others that are left have ended. Three things keep the search small:
+//! operation that began before all others that are left have ended, and that has none left before it on a
+//! connection on which both were sent without waiting. Three things keep the search small:
 //!
 //! - A configuration is not looked at when one was seen before with the same operations placed and the same
 //!   value, whatever order led there, and with no open writes but those that this one has used too.
@@ -199,18 +200,24 @@ impl<'a> Search<'a> {
     }
 
     /// The calls that may come next, in the order of their beginnings: none but those that are left when one
-    /// of them ends. Empty when all are placed.
+    /// of them ends, and none that is behind another of its pipeline. Empty when all are placed.
     fn candidates(&self, configuration: &Configuration) -> Vec<usize> {
-        let mut candidates = Vec::new();
+        let calls = &self.register.calls;
+        let (mut candidates, mut behind) = (Vec::new(), Vec::new());
         let mut least_end = u64::MAX;
         let first = configuration.calls.first_that_may_be_missing();
-        for (place, call) in self.register.calls.iter().enumerate().skip(first) {
+        for (place, call) in calls.iter().enumerate().skip(first) {
             if call.began > least_end {
                 break;
             }
-            if !configuration.calls.contains(place) {
-                least_end = least_end.min(call.ended);
-                candidates.push(place);
+            if configuration.calls.contains(place) {
+                continue;
+            }
+            least_end = least_end.min(call.ended);
+            let is_left_before = |before: &usize| calls[*before].must_come_before(call);
+            match candidates.iter().chain(&behind).any(is_left_before) {
+                true => behind.push(place),
+                false => candidates.push(place),
             }
         }
         candidates

@@ -21,6 +21,11 @@ pub enum Applied {
 pub enum Answer {
     /// A leader's own entry changed nothing. Nobody waits for this.
     Noop,
+    /// A change of members is committed; nothing else changed.
+    Configured {
+        /// The index of the entry that carries it.
+        index: Index,
+    },
     /// The key has its new value.
     Set {
         /// The index of the write; of a write sent again, that of the first time, here and below.
@@ -68,6 +73,7 @@ impl Answer {
             Answer::NotSwapped { current: Some(current), .. } => RECORD_BYTES + current.len(),
             Answer::NotSwapped { current: None, .. }
             | Answer::Noop
+            | Answer::Configured { .. }
             | Answer::Set { .. }
             | Answer::Deleted { .. }
             | Answer::Swapped { .. }

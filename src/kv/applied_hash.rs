@@ -38,14 +38,26 @@ impl<'a> Effect<'a> {
 }
 
 /// The running hash: 0 before the first entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct AppliedHash {
     value: u64,
     /// Used anew for each entry, kept for its memory.
     encoding: Vec<u8>,
 }
 
+/// Without the memory, which can be as large as the longest command.
+impl Clone for AppliedHash {
+    fn clone(&self) -> AppliedHash {
+        AppliedHash::of(self.value)
+    }
+}
+
 impl AppliedHash {
+    /// Goes on from this value.
+    pub(super) fn of(value: u64) -> AppliedHash {
+        AppliedHash { value, encoding: Vec::new() }
+    }
+
     pub(super) fn value(&self) -> u64 {
         self.value
     }
@@ -72,6 +84,11 @@ impl AppliedHash {
         self.number(effect.forgotten.len() as u64);
         for client in &effect.forgotten {
             self.text(client);
+        }
+        // Who belongs to the cluster must be the same everywhere too. Entries without it are encoded as ever.
+        if let Some(configuration) = &entry.configuration {
+            self.tag(1);
+            self.text(&configuration.json());
         }
         self.value = xxh3_64_with_seed(&self.encoding, self.value);
     }
@@ -107,6 +124,10 @@ impl AppliedHash {
                 self.tag(6);
                 self.number(*seq);
             }
+            Answer::Configured { index } => {
+                self.tag(7);
+                self.signed(index.0);
+            }
         }
     }
 
@@ -131,11 +152,17 @@ impl AppliedHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Command, Index, Term};
+    use crate::types::{Command, Configuration, Index, NodeId, Term};
 
     fn entry(term: u64, index: i64, text: &str) -> Entry {
         let command = Command::from_json(text.to_owned()).unwrap();
         Entry { term: Term(term), index: Index(index), request: None, command, configuration: None }
+    }
+
+    fn members(voters: &[u16]) -> Entry {
+        let voters = voters.iter().map(|id| NodeId(*id)).collect();
+        let configuration = Configuration { voters, ..Configuration::default() };
+        Entry { configuration: Some(Arc::new(configuration)), ..entry(1, 0, "{}") }
     }
 
     fn hash(entry: &Entry, answer: &Answer, change: Change<'_>, forgotten: &[&str]) -> u64 {
@@ -165,6 +192,8 @@ mod tests {
             Answer::StaleSeq { seq: 2, last: 3 },
             Answer::SessionExpired { seq: 2 },
             Answer::SessionExpired { seq: 3 },
+            Answer::Configured { index },
+            Answer::Configured { index: Index(1) },
         ];
         let changes = [
             Change::Set { key: "a", value: "b" },
@@ -177,6 +206,8 @@ mod tests {
             hash(&entry(2, 0, "{}"), &Answer::Noop, Change::None, &[]),
             hash(&entry(1, 1, "{}"), &Answer::Noop, Change::None, &[]),
             hash(&entry(1, 0, "{ }"), &Answer::Noop, Change::None, &[]),
+            hash(&members(&[1, 2, 3]), &Answer::Noop, Change::None, &[]),
+            hash(&members(&[1, 2]), &Answer::Noop, Change::None, &[]),
             hash(&plain, &Answer::Noop, Change::None, &["ab"]),
             hash(&plain, &Answer::Noop, Change::None, &["a", "b"]),
             hash(&plain, &Answer::Noop, Change::None, &["b", "a"]),

@@ -9,7 +9,10 @@
 //! {"op":"delete","key":"x"}
 //! {"op":"cas","key":"x","expect":1,"value":2}
 //! {"op":"noop"}
+//! {"op":"configuration"}
 //! ```
+//!
+//! The last two are a leader's own and come from no client.
 //!
 //! Keys, values and names stand in it byte for byte as the client wrote them.
 
@@ -59,6 +62,8 @@ pub enum Reading<'a> {
     Write(Write<'a>),
     /// The entry that a leader appends when its term starts.
     Noop,
+    /// The entry that carries a change of members.
+    Configuration,
     /// An operation that this version does not know; a newer one may.
     Unknown {
         /// Its name, fit to be shown.
@@ -77,6 +82,10 @@ pub fn read(text: &str) -> Reading<'_> {
         "noop" => {
             fields.only("noop", &[]);
             Some(Reading::Noop)
+        }
+        "configuration" => {
+            fields.only("configuration", &[]);
+            Some(Reading::Configuration)
         }
         _ if Write::is_op(op_name) => Write::read(op_name, &mut fields).map(Reading::Write),
         _ => Some(Reading::Unknown { op: shown(op_name) }),
@@ -194,8 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn a_noop_is_read_as_one() {
+    fn a_leaders_own_commands_are_read_as_such() {
+        assert_eq!(Command::noop().text(), r#"{"op":"noop"}"#);
         assert_eq!(read(Command::noop().text()), Reading::Noop);
+        assert_eq!(Command::configuration().text(), r#"{"op":"configuration"}"#);
+        assert_eq!(read(Command::configuration().text()), Reading::Configuration);
     }
 
     #[test]

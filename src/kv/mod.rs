@@ -9,14 +9,17 @@
 //! | `sessions.rs` | exactly once: which client's write has had which answer |
 //! | `answer.rs` | what applying an entry came to |
 //! | `applied_hash.rs` | one number for all that was ever applied |
+//! | `snapshot.rs` | a store as lines of text, and back: [`StoreView`], [`StoreBuilder`] |
 
 mod answer;
 mod applied_hash;
 pub mod command;
 pub mod fields;
 mod sessions;
+mod snapshot;
 mod store;
 
 pub use answer::{Answer, Applied};
 pub use sessions::{MAX_ANSWER_BYTES, MAX_CLIENTS, SessionLimits};
+pub use snapshot::{Added, Head, StoreBuilder, StoreView};
 pub use store::{Item, KvStore, Page};

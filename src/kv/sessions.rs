@@ -3,7 +3,7 @@
 
 use super::answer::Answer;
 use crate::types::Index;
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 use std::sync::Arc;
 
 /// How many clients are remembered.
@@ -33,17 +33,21 @@ impl Default for SessionLimits {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sessions {
     limits: SessionLimits,
-    by_client: BTreeMap<Arc<str>, Session>,
+    by_client: OrdMap<Arc<str>, Session>,
     /// By the index of the applied entry that last named the client: the first was used least recently.
-    by_use: BTreeMap<Index, Arc<str>>,
+    by_use: OrdMap<Index, Arc<str>>,
     answer_bytes: usize,
 }
 
+/// What is remembered of one client.
 #[derive(Clone, Debug)]
-struct Session {
-    seq: u64,
-    answer: Answer,
-    used: Index,
+pub(super) struct Session {
+    /// The number of its last write.
+    pub(super) seq: u64,
+    /// The answer to that.
+    pub(super) answer: Answer,
+    /// The index of the entry that last named the client.
+    pub(super) used: Index,
 }
 
 /// What is to become of a client's write.
@@ -57,6 +61,26 @@ pub(super) enum Verdict {
 impl Sessions {
     pub(super) fn new(limits: SessionLimits) -> Sessions {
         Sessions { limits, ..Sessions::default() }
+    }
+
+    /// How many clients are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// Whether this client is remembered.
+    pub(super) fn knows(&self, client: &str) -> bool {
+        self.by_client.contains_key(client)
+    }
+
+    /// The index of the last entry that named a client, [`Index::NONE`] when there is none.
+    pub(super) fn last_use(&self) -> Index {
+        self.by_use.get_max().map_or(Index::NONE, |(used, _)| *used)
+    }
+
+    /// All clients, the least recently used first.
+    pub(super) fn in_order_of_use(&self) -> impl Iterator<Item = (&Arc<str>, &Session)> {
+        self.by_use.values().filter_map(|name| self.by_client.get_key_value(name.as_ref()))
     }
 
     /// Looks up what the entry at `index`, which is being applied, asks for as `client`'s write number `seq`.
@@ -97,7 +121,8 @@ impl Sessions {
         }
         let mut forgotten = Vec::new();
         while self.by_client.len() > self.limits.clients || self.answer_bytes > self.limits.answer_bytes {
-            let Some((_, name)) = self.by_use.pop_first() else { break };
+            let Some((used, name)) = self.by_use.get_min().cloned() else { break };
+            self.by_use.remove(&used);
             if let Some(session) = self.by_client.remove(&name) {
                 self.answer_bytes -= session.answer.kept_bytes();
             }

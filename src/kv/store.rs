@@ -1,13 +1,17 @@
 //! `KvStore`: the data and what an entry does to it. Each apply takes time logarithmic in the number of keys
 //! and of clients, beside that of reading the command's text.
+//!
+//! Its maps are persistent ones: a clone shares all their nodes, and whoever changes a shared node copies
+//! that node first. So a view of a million keys costs no more than one of none, and stays as it was.
 
 use super::answer::{Answer, Applied};
 use super::applied_hash::{AppliedHash, Change, Effect};
 use super::command::{self, Operation, Reading, Write};
 use super::sessions::{SessionLimits, Sessions, Verdict};
+use super::snapshot::StoreView;
 use crate::json;
 use crate::types::{Entry, EntryId, Index};
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -15,10 +19,10 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct KvStore {
     /// Values are texts as their clients wrote them.
-    values: BTreeMap<Arc<str>, Arc<str>>,
-    sessions: Sessions,
-    last: EntryId,
-    hash: AppliedHash,
+    pub(super) values: OrdMap<Arc<str>, Arc<str>>,
+    pub(super) sessions: Sessions,
+    pub(super) last: EntryId,
+    pub(super) hash: AppliedHash,
 }
 
 /// A key and its value's text, shared with the store.
@@ -61,6 +65,11 @@ impl KvStore {
         self.hash.value()
     }
 
+    /// The store as it is now, to be read elsewhere while this one goes on.
+    pub fn view(&self) -> StoreView {
+        StoreView::of(self.clone())
+    }
+
     /// The key's value, as its client wrote it.
     pub fn get(&self, key: &str) -> Option<&Arc<str>> {
         self.values.get(key)
@@ -77,7 +86,7 @@ impl KvStore {
         };
         let mut page = Page::default();
         let mut bytes = 0;
-        for (key, value) in self.values.range::<str, _>((start, Bound::Unbounded)) {
+        for (key, value) in self.values.range::<_, str>((start, Bound::Unbounded)) {
             if !key.starts_with(prefix) {
                 break;
             }
@@ -102,6 +111,7 @@ impl KvStore {
         let reading = command::read(entry.command.text());
         let effect = match &reading {
             Reading::Noop => Effect::of(Answer::Noop, Change::None),
+            Reading::Configuration => Effect::of(Answer::Configured { index: id.index }, Change::None),
             Reading::Write(write) => self.write(write, id.index),
             Reading::Unknown { op } => return Applied::Unknown { op: op.clone() },
             Reading::Invalid(problem) => panic!("entry {id} holds what can not be applied: {problem}"),
@@ -307,6 +317,18 @@ mod tests {
         assert_eq!(store.last_applied(), Index(1));
         assert_ne!(store.applied_hash(), hash);
         assert_eq!(value(&store, "x").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_change_of_members_changes_nothing_but_counts_and_is_no_noop() {
+        let mut store = store_of(&[&set("x", "1")]);
+        let mut other = store.clone();
+        let configured = Answer::Configured { index: Index(1) };
+        assert_eq!(apply(&mut store, Command::configuration().text()), configured);
+        assert_eq!(store.last_applied(), Index(1));
+        assert_eq!(value(&store, "x").as_deref(), Some("1"));
+        apply(&mut other, Command::noop().text());
+        assert_ne!(store.applied_hash(), other.applied_hash());
     }
 
     #[test]

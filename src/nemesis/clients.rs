@@ -1,14 +1,17 @@
 //! Clients on a few hot keys, and what they write down. Half of them stay with one node, the others roam.
 //! Half of them number their writes and send each again, to one node after the other, until it is done; the
-//! others send a write once and live with not knowing. No value is written twice.
+//! others send a write once and live with not knowing. No value is written twice. Some of those others send
+//! many requests in one piece before they look at any answer: a pipeline, whose order is part of what they
+//! write down.
 
+use super::guests::Guest;
 use super::run::{Run, SERVE_DEADLINE};
 use crate::checker::{History, Operation, Outcome};
 use crate::client::connection::Connection;
 use crate::wire::client::{Request, parse};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,8 +27,21 @@ const THINK_MAX_MS: u64 = 25;
 const RETRY_MAX_MS: u64 = 100;
 /// Now and then a value is so long, in bytes.
 const LONG_VALUE_BYTES: usize = 20_000;
+/// So many requests are sent at once, at most.
+const PIPELINED_MAX: usize = 16;
 
-/// A client, who asks one thing at a time.
+/// Whether the client of this number sends many requests at once: of eight, one that stays with its node and
+/// one that roams. Neither numbers its writes, which may only be done after the answer to the last.
+fn is_pipelining(number: usize) -> bool {
+    matches!(number % 8, 3 | 6)
+}
+
+/// Whether there is such a client among so many.
+pub(super) fn some_are_pipelining(clients: usize) -> bool {
+    (0..clients).any(is_pipelining)
+}
+
+/// A client, who asks one thing at a time, or many at once and waits for all.
 pub(super) struct Client<'a, 'b> {
     run: &'a Run<'b>,
     number: usize,
@@ -36,11 +52,23 @@ pub(super) struct Client<'a, 'b> {
     chance: fastrand::Rng,
     node: u16,
     /// Its connection, and the node that it leads to.
-    connection: Option<(u16, Connection)>,
+    visit: Option<Visit>,
     written: u64,
+    /// How many connections it has opened.
+    visits: u64,
     /// The values that it has last read.
     known: BTreeMap<String, Value>,
     history: History,
+}
+
+/// A connection to a node.
+struct Visit {
+    node: u16,
+    /// Its name among all of the run.
+    name: u64,
+    /// Above the guest, so that it is closed when that one leaves.
+    connection: Connection,
+    _guest: Guest,
 }
 
 impl<'a, 'b> Client<'a, 'b> {
@@ -56,8 +84,9 @@ impl<'a, 'b> Client<'a, 'b> {
             seq: (number / 2).is_multiple_of(2).then_some(0),
             chance: fastrand::Rng::with_seed(seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             node: home.unwrap_or(1),
-            connection: None,
+            visit: None,
             written: 0,
+            visits: 0,
             known: BTreeMap::new(),
             history: History::default(),
         }
@@ -71,8 +100,12 @@ impl<'a, 'b> Client<'a, 'b> {
     /// Asks until the run is over; returns what was asked and answered.
     pub fn work(mut self) -> History {
         while !self.run.is_over() {
-            let request = self.draw_request();
-            self.ask(request);
+            if is_pipelining(self.number) {
+                self.ask_many();
+            } else {
+                let request = self.draw_request();
+                self.ask(request);
+            }
             self.pause(THINK_MAX_MS);
             if self.home.is_none() && self.chance.u8(0..8) == 0 {
                 self.roam();
@@ -112,7 +145,7 @@ impl<'a, 'b> Client<'a, 'b> {
     fn roam(&mut self) {
         let ids: Vec<u16> = self.run.addresses.keys().copied().collect();
         self.node = self.chance.choice(&ids).copied().unwrap_or(self.node);
-        self.connection = None;
+        self.visit = None;
     }
 
     fn new_value(&mut self) -> Value {
@@ -188,44 +221,115 @@ impl<'a, 'b> Client<'a, 'b> {
 
     /// Sends the request once, and waits for the answer; none when nobody could be asked.
     fn attempt(&mut self, line: &str, request: &Request, place: &mut Option<usize>) -> Option<Outcome> {
-        let (node, run) = (self.node, self.run);
-        let address = run.addresses.get(&node)?;
-        let open = self.connection.take().filter(|(at, _)| *at == node).map(|(_, connection)| connection);
-        let connection = open.or_else(|| Connection::open(&address.to_string(), PATIENCE).ok());
-        let Some(mut connection) = connection else {
+        let mut visit = self.visit()?;
+        let sent = now(self.run);
+        let (number, attempt) = match *place {
+            None => (self.history.push(Operation::sent(self.number, request.op.clone(), sent)), 0),
+            Some(number) => (number, self.history.operations.get_mut(number)?.send_again(sent)),
+        };
+        *place = Some(number);
+        let answer = visit.connection.send(line.as_bytes()).and_then(|()| visit.connection.receive());
+        let outcome = self.outcome(request, answer);
+        self.count(visit.node, &outcome);
+        self.history.operations.get_mut(number)?.end(attempt, now(self.run), outcome.clone());
+        if !outcome.is_open() {
+            self.visit = Some(visit);
+        }
+        if outcome.is_void() || outcome.is_open() {
+            self.pause(RETRY_MAX_MS);
+        }
+        Some(outcome)
+    }
+
+    /// The connection to the node where the client is, which may be a new one; none when it can not be had.
+    fn visit(&mut self) -> Option<Visit> {
+        let node = self.node;
+        if let Some(visit) = self.visit.take().filter(|visit| visit.node == node) {
+            return Some(visit);
+        }
+        let address = self.run.addresses.get(&node)?;
+        let _guest = self.run.guests.enter(node);
+        let Ok(connection) = Connection::open(&address.to_string(), PATIENCE) else {
             self.pause(RETRY_MAX_MS);
             if self.home.is_none() {
                 self.roam();
             }
             return None;
         };
-        let sent = now(run);
-        let (number, attempt) = match *place {
-            None => (self.history.push(Operation::sent(self.number, request.op.clone(), sent)), 0),
-            Some(number) => (number, self.history.operations.get_mut(number)?.send_again(sent)),
-        };
-        *place = Some(number);
-        let answer = connection.send(line.as_bytes()).and_then(|()| connection.receive());
-        let outcome = match answer {
-            Ok(answer) => {
-                self.connection = Some((node, connection));
-                Outcome::of_line(request, &answer).unwrap_or_else(|violation| {
-                    run.finding(violation);
-                    Outcome::Lost
-                })
-            }
+        self.visits += 1;
+        let name = self.number as u64 * 1_000_000_000 + self.visits;
+        Some(Visit { node, name, connection, _guest })
+    }
+
+    /// What has come of a request, by its answer.
+    fn outcome(&self, request: &Request, answer: io::Result<Vec<u8>>) -> Outcome {
+        match answer {
+            Ok(answer) => Outcome::of_line(request, &answer).unwrap_or_else(|violation| {
+                self.run.finding(violation);
+                Outcome::Lost
+            }),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Outcome::Timeout
             }
             Err(_) => Outcome::Lost,
+        }
+    }
+
+    /// Sends some requests in one piece, then takes the answers. Each has an id of its own, so that an answer
+    /// in another's place is noticed.
+    fn ask_many(&mut self) {
+        let Some(mut visit) = self.visit() else { return };
+        let mut lines = String::new();
+        let mut asked = Vec::new();
+        for id in 0..self.chance.u64(2..=PIPELINED_MAX as u64) {
+            let mut request = self.draw_request();
+            self.expect(&request);
+            request["id"] = json!(self.written << 8 | id);
+            lines += &format!("{request}\n");
+            asked.push(parse(request.to_string().as_bytes()).expect("a request as the contract has it"));
+        }
+        let sent = now(self.run);
+        let operations =
+            asked.iter().map(|it| Operation::pipelined(self.number, visit.name, it.op.clone(), sent));
+        let first = self.history.operations.len();
+        self.history.operations.extend(operations);
+        let mut broken = match visit.connection.send(lines.as_bytes()) {
+            Ok(()) => None,
+            Err(_) => Some(Outcome::Lost),
         };
-        self.count(node, &outcome);
-        self.history.operations.get_mut(number)?.end(attempt, now(run), outcome.clone());
-        if outcome.is_void() || outcome.is_open() {
-            self.connection = self.connection.take().filter(|_| outcome.is_void());
+        for (request, number) in asked.iter().zip(first..) {
+            let outcome = broken.clone().unwrap_or_else(|| {
+                let answer = visit.connection.receive();
+                let has_ended = answer.is_err();
+                let outcome = self.outcome(request, answer);
+                broken = Some(outcome.clone()).filter(|_| has_ended);
+                outcome
+            });
+            self.count(visit.node, &outcome);
+            if broken.is_none() {
+                self.run.tally.pipelined.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(operation) = self.history.operations.get_mut(number) {
+                operation.end(0, now(self.run), outcome);
+            }
+        }
+        self.known.clear();
+        if broken.is_none() {
+            self.visit = Some(visit);
+        } else {
             self.pause(RETRY_MAX_MS);
         }
-        Some(outcome)
+        self.node = self.home.unwrap_or(self.node);
+    }
+
+    /// Takes a write that is not even sent for done, so that the next `cas` of its pipeline is about it.
+    fn expect(&mut self, request: &Value) {
+        let Some(key) = request["key"].as_str() else { return };
+        match request.get("value") {
+            Some(value) => self.known.insert(key.to_owned(), value.clone()),
+            None if request["op"] == "delete" => self.known.remove(key),
+            None => None,
+        };
     }
 
     fn count(&self, node: u16, outcome: &Outcome) {

@@ -1,7 +1,9 @@
 //! A disk for each node whose power can be cut: an ext4 file system of its own in a file, mounted through a
 //! loop device. Where that can not be had, nodes keep their files in plain folders.
 
-use super::{HarnessFailure, tools};
+use super::{Done, HarnessFailure, tools};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,32 @@ impl MountedDisk {
     /// Where it is mounted.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Fills it to its last block.
+    pub fn fill(&self) -> Done {
+        let path = self.filler();
+        let failure = |what: &str| HarnessFailure(format!("{}: {what}", path.display()));
+        let file = File::create(&path).map_err(|error| failure(&error.to_string()))?;
+        let (mut end, mut step) = (0, i64::try_from(DISK_BYTES).unwrap_or(i64::MAX));
+        while step > 0 {
+            match fallocate(&file, FallocateFlags::empty(), end, step) {
+                Ok(()) => end += step,
+                Err(Errno::ENOSPC) => step /= 2,
+                Err(error) => return Err(failure(error.desc())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what fills it.
+    pub fn make_room(&self) -> Done {
+        let path = self.filler();
+        fs::remove_file(&path).map_err(|error| HarnessFailure(format!("{}: {error}", path.display())))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
     }
 
     /// Takes a disk away whose power was cut and mounts it anew: what comes back is what was written.

@@ -10,6 +10,10 @@ use std::fmt;
 pub enum Fault {
     /// kill -9 of one node or of a minority, and restart.
     Kill,
+    /// A node is killed as it enters a system call: a sync, a write, a send.
+    KillInCall,
+    /// A node is killed as it enters a system call of its start, the very first start of a node included.
+    KillInStart,
     /// kill -9 of all nodes at once, and restart.
     KillAll,
     /// SIGSTOP for a while, then SIGCONT: what a paused virtual machine looks like.
@@ -23,7 +27,7 @@ pub enum Fault {
     PowerLoss,
     /// The same for one node.
     PowerLossOfOne,
-    /// A node's disk takes no more bytes: it must end, with status 1.
+    /// A node's disk is full: it must end, with status 1, and refuse to start as long as there is no room.
     FullDisk,
     /// A node's sync fails: it must end, with status 1.
     FailedSync,
@@ -81,8 +85,10 @@ impl Fault {
     pub fn needs(self) -> &'static str {
         match self {
             Fault::PowerLoss | Fault::PowerLossOfOne => "root, mkfs.ext4, loop mounts, python3",
-            Fault::FullDisk => "prlimit",
-            Fault::FailedSync | Fault::SlowDisk => "strace, allowed to attach",
+            Fault::FullDisk => "root, mkfs.ext4, loop mounts; or prlimit, then files only may not grow",
+            Fault::FailedSync | Fault::SlowDisk | Fault::KillInCall | Fault::KillInStart => {
+                "strace, allowed to attach"
+            }
             Fault::Bridge | Fault::StrandedLeader => "five nodes",
             Fault::Kill
             | Fault::KillAll
@@ -103,17 +109,14 @@ impl Fault {
     /// Why it can not be had on this machine with so many nodes; none when it can, as far as one can tell
     /// before.
     pub fn hindrance(self, nodes: usize) -> Option<String> {
-        let without = |names: &[&str]| {
-            let missing = names.iter().find(|name| !tools::is_there(name));
-            missing.map(|name| format!("{name} is not installed"))
-        };
         let too_few = |least: usize| (nodes < least).then(|| format!("there are fewer than {least} nodes"));
         match self {
-            Fault::PowerLoss | Fault::PowerLossOfOne if !tools::is_root() => Some("not root".to_owned()),
-            Fault::PowerLoss | Fault::PowerLossOfOne => without(&["mkfs.ext4", "mount", "umount", "python3"]),
-            Fault::FullDisk => without(&["prlimit"]),
-            Fault::FailedSync | Fault::SlowDisk => {
-                without(&["strace"]).or_else(tools::why_strace_may_not_attach)
+            Fault::PowerLoss | Fault::PowerLossOfOne => {
+                tools::why_no_disks().or_else(|| tools::missing(&["python3"]))
+            }
+            Fault::FullDisk => tools::why_no_disks().and_then(|_| tools::missing(&["prlimit"])),
+            Fault::FailedSync | Fault::SlowDisk | Fault::KillInCall | Fault::KillInStart => {
+                tools::missing(&["strace"]).or_else(tools::why_strace_may_not_attach)
             }
             Fault::Bridge | Fault::StrandedLeader => too_few(5),
             Fault::LoneReturn
@@ -129,6 +132,8 @@ impl Fault {
     pub(super) fn track(self) -> Track {
         match self {
             Fault::Kill
+            | Fault::KillInCall
+            | Fault::KillInStart
             | Fault::KillAll
             | Fault::Pause
             | Fault::LoneReturn

@@ -1,10 +1,12 @@
 //! A flood of connections to a node's port for clients, from people who mean no good: thousands that come and
 //! go, hundreds that stay and say nothing, lines that come byte by byte and never end, and garbage.
 
+use super::guests::{Guest, Guests};
 use super::run::Run;
 use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections that are closed as soon as they are open.
@@ -18,8 +20,10 @@ const DRIP: Duration = Duration::from_millis(100);
 
 /// Connections that stay for a while.
 pub(super) struct Flood {
+    node: u16,
     address: SocketAddr,
-    staying: Vec<TcpStream>,
+    guests: Arc<Guests>,
+    staying: Vec<(TcpStream, Guest)>,
     counts: Counts,
 }
 
@@ -43,25 +47,27 @@ impl fmt::Display for Counts {
 
 impl Flood {
     /// Opens those that stay, some of which say something at once.
-    pub fn begin(address: SocketAddr, chance: &mut fastrand::Rng) -> Flood {
-        let mut flood = Flood { address, staying: Vec::new(), counts: Counts::default() };
+    pub fn begin(run: &Run<'_>, node: u16, address: SocketAddr, chance: &mut fastrand::Rng) -> Flood {
+        let guests = Arc::clone(&run.guests);
+        let mut flood = Flood { node, address, guests, staying: Vec::new(), counts: Counts::default() };
         for number in 0..STAYING {
-            let Some(mut stream) = flood.connect() else { continue };
+            let Some((mut stream, guest)) = flood.connect() else { continue };
             if number % 3 == 0 {
                 // The node may answer and close: that is its good right.
                 let _ = stream.write_all(&garbage(chance));
             }
-            flood.staying.push(stream);
+            flood.staying.push((stream, guest));
         }
         flood
     }
 
-    fn connect(&mut self) -> Option<TcpStream> {
+    fn connect(&mut self) -> Option<(TcpStream, Guest)> {
+        let guest = self.guests.enter(self.node);
         match TcpStream::connect_timeout(&self.address, PATIENCE) {
             Ok(stream) => {
                 self.counts.opened += 1;
                 let _ = stream.set_write_timeout(Some(PATIENCE));
-                Some(stream)
+                Some((stream, guest))
             }
             Err(_) => {
                 self.counts.refused += 1;
@@ -80,7 +86,7 @@ impl Flood {
                 drop(self.connect());
             }
             let mut closed = 0;
-            for stream in self.staying.iter_mut().step_by(3) {
+            for (stream, _) in self.staying.iter_mut().step_by(3) {
                 closed += usize::from(stream.write_all(b"{").is_err());
             }
             self.counts.closed = closed;

@@ -4,13 +4,14 @@
 use super::disks::MountedDisk;
 use super::process::Process;
 use super::proxy::Network;
-use super::run::Run;
+use super::run::{Run, lock};
 use super::{Done, HarnessFailure, tools};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -50,6 +51,8 @@ struct Machine {
     config: PathBuf,
     data: PathBuf,
     starts: u32,
+    /// Whether a start has come to its end: until then the node may not have been made.
+    is_made: bool,
 }
 
 impl Layout {
@@ -89,7 +92,7 @@ impl Layout {
             let image = self.folder.join(format!("disk-n{id}.ext4"));
             let disk = with_disks.then(|| MountedDisk::make(image, place.clone())).transpose()?;
             let (config, data) = (config_path(&self.folder, id), place.join(format!("node-{id}")));
-            list.insert(id, Machine { process: None, disk, config, data, starts: 0 });
+            list.insert(id, Machine { process: None, disk, config, data, starts: 0, is_made: false });
         }
         Ok(Machines { server: server.to_owned(), folder: self.folder.clone(), list })
     }
@@ -104,6 +107,10 @@ fn own_host() -> IpAddr {
     static RUNS: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(127, high.max(1), low, RUNS.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn is_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::SIGKILL as i32)
 }
 
 fn config_path(folder: &Path, id: u16) -> PathBuf {
@@ -133,7 +140,7 @@ impl Machines {
     /// Starts nodes that do not run. One that does not come up is a finding.
     pub fn start(&mut self, run: &Run<'_>, ids: &[u16]) -> Done {
         for id in ids {
-            self.spawn(*id)?;
+            self.spawn(run, *id, None)?;
         }
         for id in ids {
             self.wait_for_start(run, *id)?;
@@ -141,18 +148,23 @@ impl Machines {
         Ok(())
     }
 
-    fn spawn(&mut self, id: u16) -> Done {
-        let (server, folder) = (self.server.clone(), self.folder.clone());
+    /// Starts a process, maybe under strace which does this to it.
+    fn spawn(&mut self, run: &Run<'_>, id: u16, inject: Option<&str>) -> Done {
+        let (server, folder) = (self.server.to_string_lossy().into_owned(), self.folder.clone());
         let machine = self.machine(id)?;
         machine.starts += 1;
         let log = folder.join(format!("n{id}-start-{:03}.log", machine.starts));
         let id_text = id.to_string();
         let (config, data) = (machine.config.to_string_lossy(), machine.data.to_string_lossy());
-        let mut arguments = vec!["--config", &*config, "--data-dir", &*data, "--id", &*id_text];
-        if machine.starts == 1 {
-            arguments.push("--bootstrap");
+        let strace = inject.map(tools::under_strace).unwrap_or_default();
+        let mut command: Vec<&str> = strace.iter().map(String::as_str).collect();
+        command.extend([&*server, "--config", &*config, "--data-dir", &*data, "--id", &*id_text]);
+        if !machine.is_made {
+            command.push("--bootstrap");
         }
-        machine.process = Some(Process::start(&server, &arguments, log)?);
+        let process = Process::start(&command, log)?;
+        lock(&run.processes).insert(id, process.pid());
+        machine.process = Some(process);
         Ok(())
     }
 
@@ -160,7 +172,8 @@ impl Machines {
         let deadline = run.elapsed() + PATIENCE;
         loop {
             let process = self.process(id)?;
-            if process.log().contains("started: ") {
+            if process.has_started() {
+                self.machine(id)?.is_made = true;
                 return Ok(());
             }
             let ended = process.wait(super::process::LOOK)?;
@@ -168,13 +181,13 @@ impl Machines {
             match ended {
                 // The dead process's port can take a moment to be free, and another's may sit on it.
                 Some(_) if said.contains("cannot listen for") && run.elapsed() < deadline => {
-                    self.spawn(id)?
+                    self.spawn(run, id, None)?
                 }
                 Some(_) if said.contains("cannot listen for") => {
                     return Err(HarnessFailure(format!("n{id}: {said}")));
                 }
                 Some(status) => {
-                    self.machine(id)?.process = None;
+                    self.forget(run, id)?;
                     run.finding(format_args!("n{id} does not start, {status}: {said}"));
                     return Ok(());
                 }
@@ -193,10 +206,63 @@ impl Machines {
             self.process(*id)?.signal(Signal::SIGKILL)?;
         }
         for id in ids {
-            use std::os::unix::process::ExitStatusExt;
-            let is_killed = |status: ExitStatus| status.signal() == Some(Signal::SIGKILL as i32);
             self.take_end(run, *id, "killed", is_killed)?;
         }
+        Ok(())
+    }
+
+    /// Waits for a node to be killed by somebody else. Nobody is to be found dead otherwise.
+    pub fn take_kill(&mut self, run: &Run<'_>, id: u16) -> Done {
+        self.take_end(run, id, "to be killed in a system call", is_killed).map(|_| ())
+    }
+
+    /// Starts a node that is killed as `inject` says. Says whether it was before its start was over; if not
+    /// it is killed then.
+    pub fn start_and_die(&mut self, run: &Run<'_>, id: u16, inject: &str) -> Result<bool, HarnessFailure> {
+        self.spawn(run, id, Some(inject))?;
+        let deadline = run.elapsed() + PATIENCE;
+        loop {
+            let process = self.process(id)?;
+            let is_over = process.has_started() || run.elapsed() > deadline;
+            let has_ended = process.wait(super::process::LOOK)?.is_some();
+            if has_ended && process.last_line().contains("cannot listen for") && run.elapsed() < deadline {
+                self.spawn(run, id, Some(inject))?;
+            } else if has_ended {
+                let is_right = self.take_end(run, id, "to be killed in its start", is_killed)?;
+                return Ok(is_right && !is_over);
+            } else if is_over {
+                self.kill(run, &[id])?;
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Starts a node that must refuse it, and say why in this word.
+    pub fn must_refuse(&mut self, run: &Run<'_>, id: u16, word: &str) -> Done {
+        self.spawn(run, id, None)?;
+        let is_refused = |status: ExitStatus| status.code() == Some(2);
+        let said = |machines: &Machines| machines.log(id).lines().last().unwrap_or_default().to_owned();
+        if self.take_end(run, id, "to refuse its start", is_refused)? && !said(self).contains(word) {
+            run.finding(format_args!("n{id} refused to start without a word of {word}: {}", said(self)));
+        }
+        Ok(())
+    }
+
+    /// Fills a node's disk, if it has one of its own; says whether.
+    pub fn fill_disk(&mut self, id: u16) -> Result<bool, HarnessFailure> {
+        let disk = self.machine(id)?.disk.as_ref();
+        disk.map_or(Ok(false), |disk| disk.fill().map(|()| true))
+    }
+
+    /// Makes room on a node's disk again.
+    pub fn empty_disk(&mut self, id: u16) -> Done {
+        self.machine(id)?.disk.as_ref().map_or(Ok(()), MountedDisk::make_room)
+    }
+
+    /// A node's process is gone.
+    fn forget(&mut self, run: &Run<'_>, id: u16) -> Done {
+        lock(&run.processes).remove(&id);
+        self.machine(id)?.process = None;
         Ok(())
     }
 
@@ -241,7 +307,7 @@ impl Machines {
     ) -> Result<bool, HarnessFailure> {
         let ended = self.process(id)?.wait(PATIENCE)?;
         // What follows finds it gone in any case.
-        self.machine(id)?.process = None;
+        self.forget(run, id)?;
         match ended {
             Some(status) if is_right(status) => return Ok(true),
             Some(status) => {
@@ -261,6 +327,7 @@ impl Machines {
                 let last = process.last_line();
                 run.finding(format_args!("n{id} ended by itself with {status}; its last line: {last}"));
                 machine.process = None;
+                lock(&run.processes).remove(id);
             }
         }
         Ok(())

@@ -11,7 +11,8 @@
 //!
 //! The verdict: each answer against the committed log as the nodes' files have it, and a search for an order
 //! that explains all answers (P9, P10); equal files and equal hashes (P4, P5, P15); one leader a term, no
-//! term that falls (P1, P6); a connected majority serves (P11); nobody ends or panics unasked (P13), and a
+//! term that falls (P1, P6); a connected majority serves (P11); no process takes more threads, descriptors or
+//! memory than it is asked to hold, and it gives them back (P12); nobody ends or panics unasked (P13), and a
 //! node whose disk fails does end. A fault that was asked for and never had an effect fails the run.
 //!
 //! Chance comes from the seed, time does not: the same seed draws the same faults, and meets other moments.
@@ -24,13 +25,16 @@
 //! | `proxy.rs` | the links |
 //! | `process_faults.rs`, `network_faults.rs`, `flood.rs` | breaking things |
 //! | `clients.rs`, `status.rs` | asking things, and writing down the answers |
+//! | `guests.rs`, `ceilings.rs` | who is connected where, and what a node may take of its machine for it |
 //! | `verdict.rs`, `report.rs` | whether it held, and telling so |
 //! | `tools.rs` | other programs: strace, mount, prlimit |
 
+mod ceilings;
 mod clients;
 mod disks;
 mod fault;
 mod flood;
+mod guests;
 mod machines;
 mod network_faults;
 mod process;
@@ -45,8 +49,10 @@ mod verdict;
 pub use fault::Fault;
 pub use report::Report;
 pub use run::Say;
+pub use tools::Strace;
 
 use crate::checker::History;
+use ceilings::Ceilings;
 use clients::Client;
 use fault::{Deck, Track};
 use machines::{Layout, Machines};
@@ -55,7 +61,7 @@ use status::Watcher;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -124,13 +130,14 @@ pub fn run(options: &Options, say: Say<'_>, interrupted: &AtomicBool) -> Result<
     for (fault, why) in &choice.left_out {
         run.say(format_args!("not available: {fault} ({why})"));
     }
-    let mut watcher = Watcher::default();
-    let history = torment(options, &run, &layout, &mut machines, &choice.faults, &mut watcher)?;
-    let agreed = settle(&run, &mut machines, &mut watcher)?;
-    let counts = verdict::judge(&run, &machines, &history, &watcher, agreed);
-    demand_all(&run, &choice.faults);
-    let report = Report::of(options, &run, &choice, &watcher, counts);
-    folder.finish(report, &history, &machines)
+    let mut watchers = Watchers { statuses: Watcher::default(), ceilings: Ceilings::of(&machines) };
+    let history = torment(options, &run, &layout, &mut machines, &choice.faults, &mut watchers)?;
+    let agreed = settle(&run, &mut machines, &mut watchers)?;
+    let Watchers { statuses, ceilings } = watchers;
+    let counts = verdict::judge(&run, &machines, &history, &statuses, agreed);
+    demand_all(options, &run, &choice.faults, &ceilings);
+    let report = Report::of(options, &run, &choice, &statuses, &ceilings, counts);
+    folder.finish(report, &history, machines)
 }
 
 fn choose(options: &Options) -> Result<Choice, HarnessFailure> {
@@ -152,14 +159,16 @@ fn choose(options: &Options) -> Result<Choice, HarnessFailure> {
     Ok(choice)
 }
 
-/// The machines, with disks that lose power if there is to be such a thing. That mounts are allowed shows
-/// only when it is tried.
+/// The machines, with disks of their own if these are to lose power or to be full. That mounts are allowed
+/// shows only when it is tried.
 fn prepare(options: &Options, layout: &Layout, choice: &mut Choice) -> Result<Machines, HarnessFailure> {
     let power = BTreeSet::from([Fault::PowerLoss, Fault::PowerLossOfOne]);
-    if choice.faults.is_disjoint(&power) {
+    let is_for_disks = !choice.faults.is_disjoint(&power) || choice.faults.contains(&Fault::FullDisk);
+    if !is_for_disks || tools::why_no_disks().is_some() {
         return layout.machines(&options.server, false);
     }
     match layout.machines(&options.server, true) {
+        // A full disk can be had in another way.
         Err(HarnessFailure(why)) if options.faults.is_disjoint(&power) => {
             let gone: Vec<Fault> = power.intersection(&choice.faults).copied().collect();
             for fault in gone {
@@ -170,6 +179,12 @@ fn prepare(options: &Options, layout: &Layout, choice: &mut Choice) -> Result<Ma
         }
         made => made,
     }
+}
+
+/// Whoever looks on.
+struct Watchers {
+    statuses: Watcher,
+    ceilings: Ceilings,
 }
 
 /// Ends everyone who works until the run is over, also when something here fails.
@@ -188,16 +203,22 @@ fn torment(
     layout: &Layout,
     machines: &mut Machines,
     faults: &BTreeSet<Fault>,
-    watcher: &mut Watcher,
+    watchers: &mut Watchers,
 ) -> Result<History, HarnessFailure> {
     let all = machines.ids();
+    let mut chance = fastrand::Rng::with_seed(options.seed);
+    if faults.contains(&Fault::KillInStart) {
+        let victim = chance.choice(&all).copied().unwrap_or(1);
+        process_faults::kill_in_start(run, machines, &mut chance, victim)?;
+    }
     run.say(format_args!("{} nodes start", all.len()));
     machines.start(run, &all)?;
-    let mut chance = fastrand::Rng::with_seed(options.seed);
     let mut network_chance = chance.fork();
     thread::scope(|scope| {
         let over = EndOnDrop(run);
-        scope.spawn(|| watcher.watch(run));
+        let Watchers { statuses, ceilings } = watchers;
+        scope.spawn(|| statuses.watch(run));
+        scope.spawn(|| ceilings.watch(run));
         let clients: Vec<_> = (0..options.clients)
             .map(|number| scope.spawn(move || Client::new(run, number, options.seed).work()))
             .collect();
@@ -250,11 +271,12 @@ fn heal(
     Ok(history)
 }
 
-/// Nobody asks any more: all nodes come to the same, and stop when they are asked to. Says whether they did.
-fn settle(run: &Run<'_>, machines: &mut Machines, watcher: &mut Watcher) -> Result<bool, HarnessFailure> {
+/// Nobody asks any more: all nodes come to the same, give back what they took for others, and stop when they
+/// are asked to. Says whether they came to the same.
+fn settle(run: &Run<'_>, machines: &mut Machines, watchers: &mut Watchers) -> Result<bool, HarnessFailure> {
     let count = run.addresses.len();
     let agree = || {
-        watcher.look(run);
+        watchers.statuses.look(run);
         let seen = run.seen();
         let leader = seen.values().find(|status| status.role == "leader")?;
         let (last, hash) = (leader.last_index, &leader.applied_hash);
@@ -270,6 +292,7 @@ fn settle(run: &Run<'_>, machines: &mut Machines, watcher: &mut Watcher) -> Resu
         None if run.is_cut_short() => {}
         None => run.finding(format_args!("P15: nodes do not come to the same: {:?}", run.seen())),
     }
+    watchers.ceilings.must_come_down(run);
     for id in machines.ids() {
         if machines.process(id).is_ok() {
             machines.stop(run, id)?;
@@ -278,13 +301,21 @@ fn settle(run: &Run<'_>, machines: &mut Machines, watcher: &mut Watcher) -> Resu
     Ok(agreed.is_some())
 }
 
-/// A fault that never came shows nothing.
-fn demand_all(run: &Run<'_>, faults: &BTreeSet<Fault>) {
+/// A fault that never came shows nothing, and neither does a pipeline or a ceiling that was none.
+fn demand_all(options: &Options, run: &Run<'_>, faults: &BTreeSet<Fault>, ceilings: &Ceilings) {
+    if run.is_cut_short() {
+        return;
+    }
     let came = run::lock(&run.tally.faults).clone();
     for fault in faults.iter().filter(|fault| !came.contains_key(fault)) {
-        if !run.is_cut_short() {
-            run.finding(format_args!("{fault} was asked for, and never had an effect"));
-        }
+        run.finding(format_args!("{fault} was asked for, and never had an effect"));
+    }
+    let pipelined = run.tally.pipelined.load(Ordering::Relaxed);
+    if clients::some_are_pipelining(options.clients) && pipelined == 0 {
+        run.finding("no answer came to whoever sends many requests at once");
+    }
+    for id in ceilings.unseen() {
+        run.finding(format_args!("P12: nobody could look at what n{id} takes of its machine"));
     }
 }
 
@@ -325,14 +356,18 @@ impl Folder {
         self,
         mut report: Report,
         history: &History,
-        machines: &Machines,
+        machines: Machines,
     ) -> Result<Report, HarnessFailure> {
         let path = match self {
-            Folder::Passing(_) if report.findings.is_empty() => return Ok(report),
+            Folder::Passing(_) if report.findings.is_empty() => {
+                // A folder in which disks are mounted can not go away.
+                drop(machines);
+                return Ok(report);
+            }
             Folder::Passing(folder) => folder.keep(),
             Folder::Kept(path) => path,
         };
-        report::keep(&path, &report, history, machines)
+        report::keep(&path, &report, history, &machines)
             .map_err(|error| HarnessFailure(format!("{}: {error}", path.display())))?;
         report.kept = Some(path);
         Ok(report)

@@ -212,7 +212,7 @@ impl Breaking<'_, '_> {
         let target = self.run.draw_node(self.chance);
         self.run.say(format_args!("flood       of connections to {}", self.run.name(target)));
         let Some(address) = self.run.addresses.get(&target) else { return Ok(false) };
-        let flood = flood::Flood::begin(*address, self.chance);
+        let flood = flood::Flood::begin(self.run, target, *address, self.chance);
         if self.is_alone {
             self.run.must_serve(SERVED_WRITES, None, "a node is flooded with connections");
             self.run.tally.served_meanwhile.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,15 +20,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the server. A file that may not grow gives it an error instead of a signal: `SIGXFSZ` is
-    /// ignored in whoever comes out of this shell, and a shell is how that is said without `unsafe`.
-    pub fn start(server: &Path, arguments: &[&str], log: PathBuf) -> Result<Process, HarnessFailure> {
-        let failure = |what: &Path, error| HarnessFailure(format!("{}: {error}", what.display()));
-        let stderr = File::create(&log).map_err(|error| failure(&log, error))?;
+    /// Starts the server, by this command. A file that may not grow gives it an error instead of a signal:
+    /// `SIGXFSZ` is ignored in whoever comes out of this shell, and a shell is how that is said without
+    /// `unsafe`.
+    pub fn start(command: &[&str], log: PathBuf) -> Result<Process, HarnessFailure> {
+        let failure = |error| HarnessFailure(format!("{}: {error}", log.display()));
+        let stderr = File::create(&log).map_err(failure)?;
         let child = Command::new("sh")
             .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
-            .arg(server)
-            .args(arguments)
+            .args(command)
             // How a node begins and ends is read from its log.
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -37,13 +37,18 @@ impl Process {
             // What a user's Ctrl-C ends is the run, which then ends the servers.
             .process_group(0)
             .spawn()
-            .map_err(|error| failure(server, error))?;
+            .map_err(|error| HarnessFailure(format!("cannot run sh: {error}")))?;
         Ok(Process { child, log })
     }
 
     /// What it has said so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether it has said that its start is over.
+    pub fn has_started(&self) -> bool {
+        self.log().contains("started: ")
     }
 
     /// How much it has said so far.

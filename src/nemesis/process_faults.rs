@@ -7,6 +7,7 @@ use super::run::{Run, SERVE_DEADLINE};
 use super::tools::{self, Strace};
 use super::{Done, HarnessFailure};
 use nix::sys::signal::Signal;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// So many writes acknowledged by a new leader are enough for an old one to answer wrongly, if it does.
@@ -14,6 +15,15 @@ const WRITES_AFTER_CHANGE: u64 = 100;
 
 /// A log has so much room when its node's disk is full.
 const LOG_ROOM_BYTES: u64 = 64 * 1024;
+
+/// The calls in which a running node is killed. At the beginning of one nothing of it has been done.
+const RUNNING_CALLS: [&str; 3] = ["fdatasync", "write", "sendto"];
+/// At most so many of them are done by a thread before.
+const RUNNING_CALLS_BEFORE: u32 = 30;
+/// The calls in which a start is killed, and how many of each its main thread makes; the first files that it
+/// opens are the program's own.
+const START_CALLS: [(&str, u32); 5] =
+    [("openat", 12), ("write", 2), ("fdatasync", 2), ("rename", 2), ("fsync", 4)];
 
 /// Breaks processes and disks until the time is over and each fault of the deck has come.
 pub(super) fn break_processes(
@@ -44,6 +54,30 @@ pub(super) fn break_processes(
     }
 }
 
+/// Kills a node that does not run in its start. It is a finding when nothing comes of it.
+pub(super) fn kill_in_start(
+    run: &Run<'_>,
+    machines: &mut Machines,
+    chance: &mut fastrand::Rng,
+    victim: u16,
+) -> Done {
+    let (call, most) = *chance.choice(&START_CALLS).unwrap_or(&START_CALLS[0]);
+    let mut when = chance.u32(1..=most);
+    // The very first start makes fewer calls than others.
+    while when > 0 {
+        run.say(format_args!("kill-start  n{victim} starts, and is killed in its {call} number {when}"));
+        if machines.start_and_die(run, victim, &format!("{call}:signal=KILL:when={when}"))? {
+            return Ok(());
+        }
+        if run.is_cut_short() {
+            return Ok(());
+        }
+        when /= 2;
+    }
+    run.finding(format_args!("n{victim} starts without any {call}: nobody could kill it in one"));
+    Ok(())
+}
+
 struct Breaking<'a, 'b> {
     run: &'a Run<'b>,
     machines: &'a mut Machines,
@@ -55,6 +89,8 @@ impl Breaking<'_, '_> {
     fn carry_out(&mut self, fault: Fault) -> Done {
         match fault {
             Fault::Kill => self.kill_some(),
+            Fault::KillInCall => self.kill_in_call(),
+            Fault::KillInStart => self.kill_in_starts(),
             Fault::KillAll => self.kill_all(),
             Fault::Pause => self.pause(),
             Fault::LoneReturn => self.return_alone(),
@@ -99,6 +135,32 @@ impl Breaking<'_, '_> {
         self.machines.kill(self.run, &victims)?;
         self.machines.rest(self.run, down)?;
         self.machines.start(self.run, &victims)
+    }
+
+    /// What the node was about to do is not done; what it had done is. So an entry is written and not synced,
+    /// synced and not told of, told to one peer and not to the other.
+    fn kill_in_call(&mut self) -> Done {
+        let victim = self.run.draw_node(self.chance);
+        let call = *self.chance.choice(&RUNNING_CALLS).unwrap_or(&RUNNING_CALLS[0]);
+        let when = self.chance.u32(1..=RUNNING_CALLS_BEFORE);
+        self.run.say(format_args!("kill-call   {} in {call} number {when}", self.run.name(victim)));
+        let pid = self.machines.process(victim)?.pid();
+        let strace = Strace::attach(pid, &format!("{call}:signal=KILL:when={when}"))?;
+        self.machines.take_kill(self.run, victim)?;
+        drop(strace);
+        self.restart_after_fault(victim)
+    }
+
+    /// One start after the other is killed before it is over. The next reads what all of them have left.
+    fn kill_in_starts(&mut self) -> Done {
+        let victim = self.run.draw_node(self.chance);
+        let count = self.chance.usize(1..=3);
+        self.run.say(format_args!("kill-start  {}, and {count} starts of it", self.run.name(victim)));
+        self.machines.kill(self.run, &[victim])?;
+        for _ in 0..count {
+            kill_in_start(self.run, self.machines, self.chance, victim)?;
+        }
+        self.machines.start(self.run, &[victim])
     }
 
     fn kill_all(&mut self) -> Done {
@@ -187,9 +249,26 @@ impl Breaking<'_, '_> {
         Ok(slow)
     }
 
-    /// Its files may grow a little more and then no further, as on a disk that is full.
+    /// Its file system gets full, if it has one of its own. While it is, there is no start either.
     fn fill_disk(&mut self) -> Done {
         let victim = self.run.draw_node(self.chance);
+        if !self.machines.fill_disk(victim)? {
+            return self.limit_files(victim);
+        }
+        self.run.say(format_args!("full-disk   of {}: a file takes all blocks", self.run.name(victim)));
+        self.machines.take_fault(self.run, victim, &["No space left"])?;
+        self.run.tally.full_file_systems.fetch_add(1, Ordering::Relaxed);
+        if self.chance.bool() {
+            self.run.say(format_args!("full-disk   n{victim} must refuse to start without room"));
+            self.machines.must_refuse(self.run, victim, "No space left")?;
+        }
+        self.machines.empty_disk(victim)?;
+        self.restart_after_fault(victim)
+    }
+
+    /// Its files may grow a little more and then no further, which is as near as one comes without a disk of
+    /// its own.
+    fn limit_files(&mut self, victim: u16) -> Done {
         // The limit is for its log, too, which must have room for the last line: no flood may fill it.
         let _links = self.run.links();
         let room_bytes = 8 * 1024 + self.chance.u64(0..2_000);
@@ -197,7 +276,7 @@ impl Breaking<'_, '_> {
         let (pid, log_bytes) = (process.pid().to_string(), process.log_bytes());
         let limit_bytes =
             (self.machines.newest_segment_bytes(victim) + room_bytes).max(log_bytes + LOG_ROOM_BYTES);
-        self.run.say(format_args!("full-disk   {} gets no more room", self.run.name(victim)));
+        self.run.say(format_args!("full-disk   {}: its files may not grow", self.run.name(victim)));
         tools::run("prlimit", &["--pid", &pid, &format!("--fsize={limit_bytes}")])?;
         self.machines.take_fault(self.run, victim, &["File too large", "No space left"])?;
         self.restart_after_fault(victim)

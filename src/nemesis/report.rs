@@ -1,5 +1,6 @@
 //! What is said of a run when it is over, and what is kept of one that did not hold. Prints nothing itself.
 
+use super::ceilings::Ceilings;
 use super::machines::Machines;
 use super::run::{Run, lock};
 use super::status::Watcher;
@@ -35,6 +36,7 @@ impl Report {
         run: &Run<'_>,
         choice: &Choice,
         watcher: &Watcher,
+        ceilings: &Ceilings,
         counts: Counts,
     ) -> Report {
         let faults: Vec<(Fault, u64)> =
@@ -45,6 +47,12 @@ impl Report {
             let _ = writeln!(text, "{what}");
         };
         faults.iter().for_each(|(fault, count)| line(format_args!("{count:>10}  {fault}")));
+        if choice.faults.contains(&Fault::FullDisk) {
+            let real = run.tally.full_file_systems.load(Ordering::Relaxed);
+            line(format_args!(
+                "{real:>10}  of the full disks had no block left; on others files could not grow"
+            ));
+        }
         choice.left_out.iter().for_each(|(fault, why)| line(format_args!("not available  {fault}: {why}")));
         for (outcome, count) in lock(&run.tally.outcomes).iter() {
             line(format_args!("{count:>10}  attempts: {outcome}"));
@@ -52,11 +60,14 @@ impl Report {
         let Counts { entries, deduplicated, operations, search } = counts;
         line(format_args!("{operations:>10}  operations, {entries} committed entries"));
         line(format_args!("{deduplicated:>10}  retries that were not carried out again"));
+        let pipelined = run.tally.pipelined.load(Ordering::Relaxed);
+        line(format_args!("{pipelined:>10}  answers to requests that were sent together with others"));
         line(format_args!("{:>10}  terms with a leader", watcher.terms_led()));
         let meanwhile = run.tally.served_meanwhile.load(Ordering::Relaxed);
         let slowest = lock(&run.tally.slowest_recovery).as_millis();
         line(format_args!("{meanwhile:>10}  times it had to serve while something was broken"));
         line(format_args!("{slowest:>10}  ms until it did, at most"));
+        ceilings.lines().iter().for_each(|it| line(format_args!("{it}")));
         line(format_args!("search: {search}"));
         let seconds = run.elapsed().as_secs_f64();
         line(format_args!("{} nodes, seed {}, {seconds:.1} s", options.nodes, options.seed));

@@ -3,13 +3,14 @@
 
 use super::HarnessFailure;
 use super::fault::Fault;
+use super::guests::Guests;
 use super::process::LOOK;
 use super::status::Status;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ pub(super) struct Run<'a> {
     pub addresses: BTreeMap<u16, SocketAddr>,
     /// What happened how often.
     pub tally: Tally,
+    /// Who is connected where.
+    pub guests: Arc<Guests>,
+    /// The process of each node that runs.
+    pub processes: Mutex<BTreeMap<u16, u32>>,
     began: Instant,
     faults_end: Instant,
     say: Say<'a>,
@@ -53,10 +58,14 @@ pub(super) struct Tally {
     pub writes: BTreeMap<u16, AtomicU64>,
     /// Answers to reads.
     pub reads: AtomicU64,
+    /// Answers to requests that were sent together with others.
+    pub pipelined: AtomicU64,
     /// Attempts by what came of them.
     pub outcomes: Mutex<BTreeMap<&'static str, u64>>,
     /// Faults by how often they were seen to work.
     pub faults: Mutex<BTreeMap<Fault, u64>>,
+    /// How many of the full disks were file systems without a free block.
+    pub full_file_systems: AtomicU64,
     /// The longest that a connected majority took to serve.
     pub slowest_recovery: Mutex<Duration>,
     /// How often it was looked whether a connected majority serves while something was broken.
@@ -100,6 +109,8 @@ impl<'a> Run<'a> {
         Run {
             addresses,
             tally: Tally { writes, ..Tally::default() },
+            guests: Arc::default(),
+            processes: Mutex::default(),
             began,
             faults_end: began + faults_last,
             say,

@@ -1,6 +1,7 @@
 //! What nodes say of themselves, and what must hold of all they say together, over the whole run: no term has
 //! two leaders, no node's term falls, and what was applied up to an index is the same everywhere.
 
+use super::guests::Guest;
 use super::run::Run;
 use crate::client::connection::Connection;
 use serde::Deserialize;
@@ -31,7 +32,7 @@ pub(super) struct Status {
 /// Asks all nodes how they are, over and over, on connections of its own.
 #[derive(Default)]
 pub(super) struct Watcher {
-    connections: BTreeMap<u16, Connection>,
+    connections: BTreeMap<u16, (Connection, Guest)>,
     leaders: BTreeMap<u64, u16>,
     terms: BTreeMap<u16, u64>,
     hashes: BTreeMap<i64, String>,
@@ -63,7 +64,7 @@ impl Watcher {
     /// Asks each node once.
     pub fn look(&mut self, run: &Run<'_>) {
         for (node, address) in &run.addresses {
-            let status = self.ask(*node, *address).ok();
+            let status = self.ask(run, *node, *address).ok();
             if let Some(status) = &status {
                 self.check(run, status);
             }
@@ -71,14 +72,17 @@ impl Watcher {
         }
     }
 
-    fn ask(&mut self, node: u16, address: SocketAddr) -> io::Result<Status> {
-        let mut connection = match self.connections.remove(&node) {
-            Some(connection) => connection,
-            None => Connection::open(&address.to_string(), PATIENCE)?,
+    fn ask(&mut self, run: &Run<'_>, node: u16, address: SocketAddr) -> io::Result<Status> {
+        let (mut connection, guest) = match self.connections.remove(&node) {
+            Some(open) => open,
+            None => {
+                let guest = run.guests.enter(node);
+                (Connection::open(&address.to_string(), PATIENCE)?, guest)
+            }
         };
         connection.send(b"{\"op\":\"status\"}\n")?;
         let status: Status = serde_json::from_slice(&connection.receive()?)?;
-        self.connections.insert(node, connection);
+        self.connections.insert(node, (connection, guest));
         Ok(status)
     }
 

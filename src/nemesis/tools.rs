@@ -36,6 +36,17 @@ pub(super) fn is_there(name: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
+/// The first of these programs that is not there, in words.
+pub(super) fn missing(names: &[&str]) -> Option<String> {
+    let missing = names.iter().find(|name| !is_there(name));
+    missing.map(|name| format!("{name} is not installed"))
+}
+
+/// Why a node can not have a disk of its own, as far as one can tell without trying.
+pub(super) fn why_no_disks() -> Option<String> {
+    if is_root() { missing(&["mkfs.ext4", "mount", "umount"]) } else { Some("not root".to_owned()) }
+}
+
 /// Systems may let a process be traced by its ancestors only, and strace is none of a server's.
 pub(super) fn why_strace_may_not_attach() -> Option<String> {
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
@@ -64,30 +75,35 @@ pub(super) fn power_off<S: AsRef<OsStr>>(folders: &[S]) -> Result<(), HarnessFai
     run("python3", &arguments)
 }
 
+/// The command that starts a program under strace, which is not its parent then and ends with it; `inject` as
+/// in [`Strace::attach`].
+pub(super) fn under_strace(inject: &str) -> Vec<String> {
+    let [only, inject] = expressions(inject);
+    ["strace", "-D", "-f", "-o", "/dev/null", "-e", &only, "-e", &inject, "--"].map(str::to_owned).to_vec()
+}
+
+/// What strace is told: to look at this system call only, and what is to become of it.
+fn expressions(inject: &str) -> [String; 2] {
+    let call = inject.split(':').next().unwrap_or(inject);
+    [format!("trace={call}"), format!("inject={inject}")]
+}
+
 /// strace, attached to a process and bending one of its system calls until this is dropped.
-pub(super) struct Strace {
+pub struct Strace {
     child: Child,
 }
 
 impl Strace {
     /// Attaches to all threads of a process; `inject` is strace's own word for what happens, as
-    /// `fdatasync:error=EIO`. Returns when it is attached.
+    /// `fdatasync:error=EIO`. Returns when it is attached. Fails when strace is not there or may not do that.
     pub fn attach(pid: u32, inject: &str) -> Result<Strace, HarnessFailure> {
         let failure = |why: String| HarnessFailure(format!("cannot attach strace: {why}"));
-        let call = inject.split(':').next().unwrap_or(inject);
+        let [only, bent] = expressions(inject);
         // Not into a pipe: strace has a word for each new thread, and stops, with all that it looks at, when
         // nobody reads them.
         let says = tempfile::tempfile().map_err(|error| failure(error.to_string()))?;
         let mut child = Command::new("strace")
-            .args([
-                "-f",
-                "-o",
-                "/dev/null",
-                "-e",
-                &format!("trace={call}"),
-                "-e",
-                &format!("inject={inject}"),
-            ])
+            .args(["-f", "-o", "/dev/null", "-e", &only, "-e", &bent])
             .args(["-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -5,7 +5,7 @@ use super::machines::Machines;
 use super::run::Run;
 use super::status::Watcher;
 use crate::checker::{self, History, Verdict};
-use crate::storage::{FileDisk, Opening, SEGMENT_LIMIT_BYTES, Storage};
+use crate::storage::{FileDisk, FirstStart, Opening, SEGMENT_LIMIT_BYTES, Storage};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId};
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn read_logs(run: &Run<'_>, machines: &Machines) -> BTreeMap<u16, Vec<Entry>> {
             cluster: super::machines::CLUSTER.to_owned(),
             node: NodeId(id),
             voters: voters.clone(),
-            bootstrap: false,
+            first_start: FirstStart::Refused,
             incarnation: Incarnation(0),
             segment_limit_bytes: SEGMENT_LIMIT_BYTES,
         };

@@ -119,8 +119,14 @@ impl Divergence {
         }
     }
 
-    /// The application has applied the next entries, with these hashes after each.
-    pub fn applied(&mut self, hashes: Vec<u64>) {
+    /// The application has applied the entries up to `last_applied`, with these hashes after each; or has
+    /// begun anew with a snapshot, with the hash at its end.
+    pub fn applied(&mut self, last_applied: Index, hashes: Vec<u64>) {
+        let count = i64::try_from(hashes.len()).unwrap_or(i64::MAX);
+        if last_applied.0 - self.own.last.last_applied.0 != count {
+            let last = AppliedState { last_applied: Index(last_applied.0 - count), applied_hash: 0 };
+            self.own = OwnHashes { last, newest: VecDeque::new() };
+        }
         for hash in hashes {
             self.own.push(hash);
         }

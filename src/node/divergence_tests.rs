@@ -9,7 +9,7 @@ const ME: NodeId = NodeId(1);
 /// Node 1 of so many, which has applied so many entries, each with its index as its hash.
 fn node_1(nodes: u16, applied: i64) -> (Divergence, Configuration) {
     let mut divergence = Divergence::new(Index::NONE, 5);
-    divergence.applied((0..applied).map(right).collect());
+    divergence.applied(Index(applied - 1), (0..applied).map(right).collect());
     (divergence, Configuration::new((1..=nodes).map(NodeId)))
 }
 
@@ -131,9 +131,9 @@ fn what_this_node_has_not_applied_yet_is_compared_when_it_has() {
     differ(&mut divergence, 2, 12);
     differ(&mut divergence, 2, 20);
     assert_eq!(end_under(2, &mut divergence, &configuration), "never");
-    divergence.applied((10..12).map(right).collect());
+    divergence.applied(Index(11), (10..12).map(right).collect());
     assert_eq!(end_under(2, &mut divergence, &configuration), "never");
-    divergence.applied(vec![right(12)]);
+    divergence.applied(Index(12), vec![right(12)]);
     assert_eq!(end_under(2, &mut divergence, &configuration), "after a while");
 }
 

@@ -116,6 +116,15 @@ impl<T> Writes<T> {
         ticket
     }
 
+    /// A snapshot took the place of entries up to `term`: those that may have been among them, since they
+    /// went to a leader of that term or an earlier one. Their answers are lost.
+    pub fn overtaken(&mut self, term: Term) -> Vec<T> {
+        let proposed = self.waiting.range(..self.next_to_propose);
+        let overtaken = proposed.filter(|(_, write)| write.stamp.is_some_and(|stamp| stamp <= term));
+        let numbers: Vec<u64> = overtaken.map(|(number, _)| *number).collect();
+        numbers.into_iter().filter_map(|number| self.resolve(number)).collect()
+    }
+
     /// Those held writes whose time is up: certainly not carried out.
     pub fn expire(&mut self, now_tick: u64) -> Vec<T> {
         let held = self.waiting.range(self.next_to_propose..);

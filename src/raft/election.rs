@@ -56,14 +56,14 @@ impl RaftState {
     /// Only a voter leads. A voter that its newest configuration leaves out is one until it knows that to be
     /// committed: it may be the only one that has that entry, and needed for a quorum of the configuration
     /// before, in which nobody else wins without its vote, nor with it, the logs of all others being behind
-    /// (thesis 4.2.2). It does not count itself.
+    /// (thesis 4.2.2). It does not count itself. Who may not vote has no vote for itself either.
     pub(super) fn may_campaign(&self) -> bool {
         let (current, index) = (self.configurations.current(), self.configurations.current_index());
         let leaves = || {
             let before = self.configurations.at(index.previous());
             index > self.commit_index && before.is_voter(self.id) && !current.is_member(self.id)
         };
-        current.is_voter(self.id) || leaves()
+        self.may_vote && (current.is_voter(self.id) || leaves())
     }
 
     /// Campaigns for the next term, because pre-votes are won or the leader asks for it.
@@ -120,6 +120,9 @@ impl RaftState {
 
     /// Why this vote cannot be given, if so. The order matters only for what the log says.
     fn vote_refusal(&self, candidate: NodeId, request: &RequestVote) -> Option<VoteRefusal> {
+        if !self.may_vote {
+            return Some(VoteRefusal::DataLost);
+        }
         // A live leader is not deposed by whoever missed it (thesis 4.2.3), unless it asked for that.
         if let Some(leader) = self.live_leader().filter(|_| !request.leadership_transfer) {
             return Some(VoteRefusal::LeaderAlive { leader });

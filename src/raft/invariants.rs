@@ -112,8 +112,8 @@ impl RaftState {
             }
             (RoleName::Candidate, RoleName::Candidate | RoleName::Leader) => same_term,
             (RoleName::Leader, RoleName::Leader) => same_term,
-            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step, and
-            // a follower that the leader asks to campaign needs no pre-votes.
+            // In earnest a campaign raises the term. A cluster of one wins both of its votes within a step,
+            // and a follower that the leader asks to campaign needs no pre-votes.
             (RoleName::PreCandidate, RoleName::Candidate)
             | (RoleName::Follower, RoleName::Candidate | RoleName::Leader) => self.term == before.term.next(),
             (RoleName::PreCandidate, RoleName::Leader) => false,
@@ -164,6 +164,7 @@ mod tests {
             configuration: Configuration::new([1, 2, 3].map(NodeId)),
             hard_state: HardState { term: Term(5), voted_for: Some(NodeId(1)) },
             log: log(&[1, 1, 2]),
+            may_vote: true,
             seed: 1,
         };
         let mut state = RaftState::new(start, SETTINGS);

@@ -19,7 +19,8 @@
 //! step is as safe as if nothing changed, provided that no node uses one two steps away. That is so because
 //! the next is appended only when the one before is committed, by a leader that has committed an entry of its
 //! own term: what an earlier leader left uncommitted has by then either been committed too, or can never be
-//! (the bug of 2015, FAULTS row 35). Everything that a later leader needs to go on stands in the entry itself.
+//! (the bug of 2015, FAULTS row 35). Everything that a later leader needs to go on stands in the entry
+//! itself.
 
 use super::message::{Body, TimeoutNow};
 use super::note::{Note, RoleReason};
@@ -57,6 +58,11 @@ impl Configurations {
     /// The one in force.
     pub fn current(&self) -> &Configuration {
         self.named.last().map_or(&self.base, |(_, configuration)| configuration)
+    }
+
+    /// The same, shared.
+    pub fn shared(&self) -> Arc<Configuration> {
+        Arc::clone(self.named.last().map_or(&self.base, |(_, configuration)| configuration))
     }
 
     /// Where the one in force stands in the log; none when the log begins under it.

@@ -252,8 +252,8 @@ pub struct ReadIndexResponse {
 
 impl Message {
     /// What this message says is on its sender's disk, and is not, where the disk has this hard state and a
-    /// log that ends with this index: a term, a vote, a candidate's own vote, an acknowledged entry (figure 2:
-    /// "Updated on stable storage before responding to RPCs").
+    /// log that ends with this index: a term, a vote, a candidate's own vote, an acknowledged entry (figure
+    /// 2: "Updated on stable storage before responding to RPCs").
     pub fn unsaved_claim(&self, saved: HardState, last: Index) -> Option<String> {
         let Message { from, to, term, body } = self;
         if saved.term < *term {

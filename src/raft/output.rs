@@ -7,6 +7,7 @@ use super::message::Message;
 use super::note::Note;
 use crate::types::{Entry, EntryId, Index, NodeId, RequestId, SnapshotLine, Term};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What figure 2 calls persistent state beside the log: must be on stable storage before any message that
 /// follows from it leaves.
@@ -58,6 +59,23 @@ pub enum TransferRefusal {
     NobodyElse,
 }
 
+impl fmt::Display for TransferRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransferRefusal::NotLeader { leader: Some(leader) } => {
+                write!(f, "only the leader hands the lead over, and that is {leader}")
+            }
+            TransferRefusal::NotLeader { leader: None } => {
+                f.write_str("only a leader hands the lead over, and none is known")
+            }
+            TransferRefusal::UnderWay => f.write_str("the lead is being handed over already"),
+            TransferRefusal::LeadsAlready => f.write_str("this node leads already"),
+            TransferRefusal::NoVoter { id } => write!(f, "{id} has no vote, and only a voter can lead"),
+            TransferRefusal::NobodyElse => f.write_str("there is no other voter"),
+        }
+    }
+}
+
 /// A piece of a snapshot that was received and follows what was received before: to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedChunk {
@@ -79,12 +97,12 @@ pub struct Output {
     pub now: Vec<Message>,
     /// Save: the new term and vote, when they changed.
     pub hard_state: Option<HardState>,
-    /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are the
-    /// last.
+    /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are
+    /// the last.
     pub chunks_to_send: Vec<Message>,
-    /// Save: the log begins after this entry, whose snapshot is durable, and goes on with `entries`. Of what was
-    /// there before, nothing stays: what follows the entry is among them. Only ever the answer to a snapshot
-    /// that was received.
+    /// Save: the log begins after this entry, whose snapshot is durable, and goes on with `entries`. Of what
+    /// was there before, nothing stays: what follows the entry is among them. Only ever the answer to a
+    /// snapshot that was received.
     pub installed: Option<EntryId>,
     /// Save: pieces of a snapshot. They need not be durable before it is whole.
     pub chunks: Vec<ReceivedChunk>,
@@ -125,8 +143,8 @@ impl Output {
         self.hard_state.is_some() || log_changes
     }
 
-    /// Records that the log begins after `base` and goes on with `entries`, whatever this batch was to save of
-    /// it so far.
+    /// Records that the log begins after `base` and goes on with `entries`, whatever this batch was to save
+    /// of it so far.
     pub(super) fn save_restart(&mut self, base: EntryId, entries: &[Entry]) {
         self.installed = Some(base);
         self.truncate_from = None;

@@ -10,10 +10,10 @@
 //!   AppendEntries prev 25@3 ...
 //! ```
 //!
-//! The core knows which snapshot goes where and how much of it is there, never what it says: whoever drives it
-//! reads the lines ([`Output::chunks_to_send`]) and writes them ([`Output::chunks`]), and reports when a whole
-//! snapshot is received, verified and durable. A snapshot is of committed entries only, so installing it
-//! never undoes anything; of a log that has its last entry, what follows that entry stays.
+//! The core knows which snapshot goes where and how much of it is there, never what it says: whoever drives
+//! it reads the lines ([`Output::chunks_to_send`]) and writes them ([`Output::chunks`]), and reports when a
+//! whole snapshot is received, verified and durable. A snapshot is of committed entries only, so installing
+//! it never undoes anything; of a log that has its last entry, what follows that entry stays.
 
 use super::Configuration;
 use super::message::{Body, InstallSnapshot, InstallSnapshotResponse, ReadRound, Received};
@@ -22,7 +22,7 @@ use super::output::{Output, ReceivedChunk};
 use super::progress::{Pace, Progress};
 use super::role::Role;
 use super::state::RaftState;
-use crate::types::{EntryId, NodeId, SnapshotLine, Term};
+use crate::types::{EntryId, NodeId, Term};
 
 /// A snapshot that is being received. It belongs to the term: another leader's file of the same entry need
 /// not be the same to the byte.
@@ -91,7 +91,7 @@ impl RaftState {
         }
         let Some(incoming) = &mut self.incoming else { return Received::Bytes(0) };
         if offset == incoming.received_bytes && !chunk.lines.is_empty() && !incoming.is_complete {
-            incoming.received_bytes += chunk.lines.iter().map(SnapshotLine::size_bytes).sum::<u64>();
+            incoming.received_bytes += chunk.lines.iter().map(|line| line.size_bytes() as u64).sum::<u64>();
             incoming.is_complete = chunk.is_last;
             output.chunks.push(chunk);
         }

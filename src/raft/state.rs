@@ -15,6 +15,7 @@ use super::snapshot::Incoming;
 use crate::types::{Command, EntryId, Index, NodeId, RequestId, Term};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// What can happen to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,8 @@ pub enum Input {
     },
     /// What was received as a whole snapshot is none.
     SnapshotRefused,
+    /// A node that has lost its data belongs to the cluster again, as a new member under its old name.
+    AllowVote,
     /// The application has applied everything up to here.
     Applied {
         /// Its `last_applied`.
@@ -114,6 +117,8 @@ pub struct Start {
     pub hard_state: HardState,
     /// The saved log.
     pub log: Log,
+    /// Whether it may vote: not when it has lost its data, since it no longer knows for whom it voted.
+    pub may_vote: bool,
     /// Where the election timeouts come from.
     pub seed: u64,
 }
@@ -124,6 +129,8 @@ pub struct RaftState {
     pub(super) id: NodeId,
     pub(super) boot: u64,
     pub(super) configurations: Configurations,
+    /// See [`Start::may_vote`].
+    pub(super) may_vote: bool,
     pub(super) settings: Settings,
     pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
@@ -166,6 +173,7 @@ impl RaftState {
             id: start.id,
             boot: start.boot,
             configurations: Configurations::of(start.configuration, &start.log),
+            may_vote: start.may_vote,
             settings,
             random,
             term: start.hard_state.term,
@@ -197,6 +205,7 @@ impl RaftState {
                 self.on_snapshot_received(last, configuration, output);
             }
             Input::SnapshotRefused => self.on_snapshot_refused(),
+            Input::AllowVote => self.may_vote = true,
             Input::Applied { index } => self.last_applied = index,
             Input::Saved { term, last } => self.on_saved(term, last, output),
             Input::BatchEnd => self.on_batch_end(output),
@@ -427,6 +436,21 @@ impl RaftState {
     /// Who belongs to the cluster, by the newest entry of this node's log that says so, committed or not.
     pub fn configuration(&self) -> &Configuration {
         self.configurations.current()
+    }
+
+    /// The same, shared.
+    pub fn shared_configuration(&self) -> Arc<Configuration> {
+        self.configurations.shared()
+    }
+
+    /// Whether a follower is being sent a snapshot.
+    pub fn is_sending_snapshot(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let patience_ticks = self.settings.election_timeout_max_ticks;
+        leader.progress.values().any(|progress| {
+            let is_behind = matches!(progress.pace, super::progress::Pace::Snapshot { .. });
+            is_behind && progress.silent_ticks < patience_ticks
+        })
     }
 
     /// Where that entry stands; none when the log begins under this configuration.

@@ -79,6 +79,11 @@ impl RaftState {
         self.boot
     }
 
+    /// The newest read that was asked of this node since it started.
+    pub fn newest_read(&self) -> u64 {
+        self.reads.newest
+    }
+
     /// For a leader: how many rounds of confirmation for reads it has begun in its term.
     pub fn read_rounds(&self) -> u64 {
         match &self.role {
@@ -102,6 +107,7 @@ impl RaftState {
             id: new(*id),
             boot: *boot,
             configurations: self.configurations.renamed(new),
+            may_vote: self.may_vote,
             settings: settings.clone(),
             random: random.clone(),
             term: *term,

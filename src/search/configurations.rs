@@ -78,7 +78,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "forwards",
-        about: "a term and a write at any node, which passes it on, once",
+        about: "a term and a write at any node, which passes it on",
         bounds: Bounds { max_log: 3, proposals: 1, followers_take_requests: true, ..NONE },
         prefix: from_nothing,
     },
@@ -163,6 +163,42 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         prefix: old_leader_reads,
     },
     Configuration {
+        name: "leads_again",
+        about: "a node leads, forgets at a crash what it had sent, and leads again (row 19)",
+        bounds: Bounds { candidates: &[1], max_term: 2, max_log: 1, crashes: 1, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
+        name: "led_before",
+        about: "a leader that led an earlier term too, with what was said then about (rows 27, 60)",
+        bounds: Bounds {
+            candidates: &[],
+            max_term: 4,
+            max_log: 6,
+            max_appends: 9,
+            proposals: 1,
+            reads: 2,
+            followers_take_requests: true,
+            ..NONE
+        },
+        prefix: led_before,
+    },
+    Configuration {
+        name: "started_again",
+        about: "a follower's earlier start wrote and read, and all that was said is about (rows 27, 60)",
+        bounds: Bounds {
+            awake: 2,
+            candidates: &[],
+            max_log: 5,
+            max_appends: 9,
+            proposals: 3,
+            reads: 2,
+            followers_take_requests: true,
+            ..NONE
+        },
+        prefix: started_again,
+    },
+    Configuration {
         name: "elections_refused",
         about: "by hand: `elections` with refusals",
         bounds: Bounds { max_term: 2, max_log: 2, crashes: 1, refusals: true, ..NONE },
@@ -214,6 +250,21 @@ pub const CONFIGURATIONS: &[Configuration] = &[
             ..NONE
         },
         prefix: cohorts,
+    },
+    Configuration {
+        name: "newer_or_longer",
+        about: "a newer log that is shorter, an older one that is longer: always a way to a leader (row 4)",
+        bounds: Bounds {
+            awake: 2,
+            campaigns: Some(3),
+            must_recover: true,
+            max_term: 9,
+            max_log: 9,
+            pre_votes: true,
+            refusals: true,
+            ..NONE
+        },
+        prefix: newer_or_longer,
     },
 ];
 
@@ -331,5 +382,53 @@ fn cohorts(script: &mut Script) {
     script.expect_last(2, 1, 0);
     script.expect_term(2, 1);
     script.expect_term(4, 2);
+    script.forget_messages();
+}
+
+/// n1 leads terms 1 and 3. In term 1 it confirmed a read and took a write from n2; now n2 leads term 4 and
+/// has committed, and n1 has not heard of it.
+fn led_before(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2, 3]);
+    script.write(2);
+    script.read(1);
+    script.exchange(&[1, 2, 3]);
+    script.expect_commit(1, 1);
+    script.elect(2, &[2, 3]);
+    script.exchange(&[1, 2, 3]);
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2, 3]);
+    script.expect_commit(1, 3);
+    script.elect(2, &[2, 3]);
+    script.exchange(&[2, 3]);
+    script.expect_commit(2, 4);
+    script.expect_last(1, 3, 3);
+}
+
+/// n2 wrote and read through n1, its leader, and then crashed; meanwhile n1 has committed another write.
+fn started_again(script: &mut Script) {
+    script.elect(1, &[1, 2, 3]);
+    script.exchange(&[1, 2, 3]);
+    script.write(2);
+    script.exchange(&[1, 2, 3]);
+    script.read(2);
+    script.exchange(&[1, 2, 3]);
+    script.crash(2);
+    script.write(1);
+    script.exchange(&[1, 3]);
+    script.expect_commit(1, 2);
+    script.expect_last(2, 1, 1);
+}
+
+/// n2 led term 1 and has two entries, n1 led term 2 and has one. They are two of three; n3 is down.
+fn newer_or_longer(script: &mut Script) {
+    script.elect(2, &[1, 2, 3]);
+    script.write(2);
+    script.expect_last(2, 1, 1);
+    script.lose_all();
+    script.elect(1, &[1, 3]);
+    script.expect_last(1, 2, 0);
+    script.crash(1);
+    script.crash(2);
     script.forget_messages();
 }

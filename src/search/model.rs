@@ -229,11 +229,17 @@ impl Model {
             visit(What::Crash);
         }
         if takes_requests && reads < self.bounds.reads {
-            visit(What::Read(u32::from(reads) + 1));
+            visit(self.next_read(state[node]));
         }
         if takes_requests && proposals < self.bounds.proposals {
             visit(What::Propose(u32::from(proposals) + 1));
         }
+    }
+
+    /// Each start of a node numbers its reads by itself.
+    pub fn next_read(&self, local: u32) -> What {
+        let newest = self.core(local).raft.newest_read();
+        What::Read(u32::try_from(newest + 1).expect("a search has few reads"))
     }
 
     /// The same for one thing that happens to one node, whatever the bounds say of it.

@@ -68,8 +68,8 @@ impl<'a> Script<'a> {
 
     /// A client reads at a node.
     pub fn read(&mut self, node: u16) {
-        let reads = self.model.history(&self.state).spent.reads;
-        self.act(node, What::Read(u32::from(reads) + 1));
+        let read = self.model.next_read(self.state[node_of(NodeId(node))]);
+        self.act(node, read);
     }
 
     /// Delivers everything that is under way among these nodes, and what comes of it, until nothing is.

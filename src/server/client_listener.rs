@@ -9,14 +9,14 @@ use super::peer_sender::is_timeout;
 use super::raft_thread::Inbox;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
-use crate::node::Event;
-use crate::wire::client::{BadRequest, ErrorCode, Op, Request, RequestKey, Response, parse};
+use crate::node::{Event, Operation};
+use crate::wire::client::{BadRequest, ErrorCode, Op, OperatorOp, Request, RequestKey, Response, parse};
 use crate::wire::line::{LineReader, Next};
 use crossbeam_channel::Sender;
 use std::io::{self, Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often a reader that waits for its client looks at the times below.
@@ -45,12 +45,32 @@ pub(super) struct ClientListener {
     /// How long a request waits on its connection for its outcome.
     pub request_timeout: Duration,
     pub endings: Endings,
+    pub open_clients: OpenClients,
+}
+
+/// The connections that are open, and whether they are to end.
+#[derive(Clone, Default)]
+pub(super) struct OpenClients {
+    count: Arc<AtomicUsize>,
+    is_closing: Arc<AtomicBool>,
+}
+
+impl OpenClients {
+    /// No more requests are read; what is open gets its answers, then its connection ends. Waits for that, but
+    /// no longer than `patience`, and as long as readers need to notice.
+    pub fn close_after_answers(&self, patience: Duration) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + patience + LOOK_INTERVAL;
+        while self.count.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            std::thread::sleep(DISCARD_LOOK);
+        }
+    }
 }
 
 impl ClientListener {
     /// Accepts for ever.
     pub fn run(self, listener: &TcpListener) -> ! {
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Arc::clone(&self.open_clients.count);
         accept_all(listener, "client", |stream, address| {
             if open.load(Ordering::Relaxed) >= self.max_clients {
                 refuse(&stream, "this node has as many clients as it may; try another, or again later");
@@ -175,6 +195,9 @@ impl ClientReader {
             if self.flush().is_none() {
                 return Stop::Over;
             }
+            if self.listener.open_clients.is_closing.load(Ordering::Relaxed) {
+                return Stop::Ended;
+            }
             if owing > LINE_TIMEOUT {
                 return Stop::Silent("it took too long over a line");
             }
@@ -213,6 +236,15 @@ impl ClientReader {
                     let slot = self.open(&id, Turn::Any)?;
                     self.listener.stale_reads.send(StaleRead { slot, read }).ok()?;
                 }
+                Op::Operator(OperatorOp::Members) => {
+                    let slot = self.open(&id, Turn::Any)?;
+                    slot.answer(Response::Members(Box::new(self.listener.board.members())));
+                }
+                Op::Operator(OperatorOp::Change(change)) => {
+                    self.operate(&id, Operation::ChangeMembers(change))?;
+                }
+                Op::Operator(OperatorOp::Transfer(heir)) => self.operate(&id, Operation::Transfer(heir))?,
+                Op::Operator(OperatorOp::Snapshot) => self.operate(&id, Operation::Snapshot)?,
                 Op::Status => {
                     let slot = self.open(&id, Turn::Any)?;
                     slot.answer(Response::Status(Box::new(self.listener.board.read())));
@@ -223,6 +255,13 @@ impl ClientReader {
                 self.open(&id, Turn::Any)?.answer(response);
             }
         }
+        Some(())
+    }
+
+    /// An operator's wish takes its turn like a write.
+    fn operate(&mut self, id: &Option<RequestKey>, operation: Operation) -> Option<()> {
+        let ticket = Ticket::Operation(self.open(id, Turn::Write)?);
+        self.batch.push(Event::Operation { operation, ticket });
         Some(())
     }
 

@@ -258,6 +258,7 @@ fn size_bytes(response: &Response) -> usize {
         }
         Response::Written(
             Answer::Noop
+            | Answer::Configured { .. }
             | Answer::Set { .. }
             | Answer::Deleted { .. }
             | Answer::Swapped { .. }
@@ -268,6 +269,8 @@ fn size_bytes(response: &Response) -> usize {
             page.items.iter().map(|item| FRAME_BYTES + item.key.len() + item.value.len()).sum()
         }
         Response::Status(status) => FRAME_BYTES * (2 + status.peers.len()),
+        Response::Members(members) => members.configuration.size_bytes(),
+        Response::Changed { .. } | Response::Transferred { .. } | Response::SnapshotTaken { .. } => 0,
         Response::Error { message, .. } => message.len(),
     };
     FRAME_BYTES + long_part

@@ -3,20 +3,27 @@
 //! the answer always has room, and never applies what it was not given.
 
 use super::connection::Slot;
+use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
-use crate::kv::{Applied, KvStore};
-use crate::node::Work;
-use crate::types::{AppliedState, Index};
+use crate::kv::{Added, Applied, KvStore, StoreBuilder};
+use crate::node::{Apply, Install, Work};
+use crate::storage::{SnapshotMeta, StorageError};
+use crate::types::{AppliedState, EntryId, Index};
 use crate::wire::client::{Read, Response};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::sync::Arc;
 
-/// A poll: what is applied so far, and that more is wanted.
-pub(super) struct Polled {
-    pub last_applied: Index,
-    /// The hash after each entry since the last poll.
-    pub applied_hashes: Vec<u64>,
+/// What the raft thread hears of the application.
+pub(super) enum FromApplication {
+    /// What is applied so far, and that more is wanted.
+    Poll {
+        last_applied: Index,
+        /// The hash after each entry since the last poll; of a snapshot only the one at its end.
+        applied_hashes: Vec<u64>,
+    },
+    /// A snapshot is durable.
+    SnapshotWritten { last: EntryId },
 }
 
 /// A read that its client wants at once, however old the answer.
@@ -28,7 +35,8 @@ pub(super) struct StaleRead {
 /// Everything the thread owns.
 pub(super) struct KvThread {
     pub store: KvStore,
-    pub polls: Sender<Polled>,
+    pub polls: Sender<FromApplication>,
+    pub snapshots: Sender<SnapshotOrder>,
     pub work: Receiver<Work<Ticket>>,
     pub stale_reads: Receiver<StaleRead>,
     pub board: Arc<StatusBoard>,
@@ -39,7 +47,11 @@ pub(super) struct KvThread {
 impl KvThread {
     /// Runs until an entry cannot be applied, or the raft thread is gone; says so.
     pub fn run(&mut self) -> String {
-        if self.poll(Vec::new()).is_err() {
+        let first_hashes = match self.store.last_applied() {
+            Index::NONE => Vec::new(),
+            _ => vec![self.store.applied_hash()],
+        };
+        if self.poll(first_hashes).is_err() {
             return "the raft thread is gone".to_owned();
         }
         loop {
@@ -59,9 +71,17 @@ impl KvThread {
     }
 
     fn do_work(&mut self, work: Work<Ticket>) -> Result<(), String> {
+        match work {
+            Work::Apply(apply) => self.apply(apply),
+            Work::Install(install) => self.install(install),
+        }
+    }
+
+    fn apply(&mut self, apply: Apply<Ticket>) -> Result<(), String> {
+        let Apply { entries, reads, snapshot } = apply;
         let mut answers = Vec::new();
-        let mut applied_hashes = Vec::with_capacity(work.entries.len());
-        for (entry, ticket) in work.entries {
+        let mut applied_hashes = Vec::with_capacity(entries.len());
+        for (entry, ticket) in entries {
             match self.store.apply(&entry) {
                 Applied::Done(answer) => {
                     applied_hashes.push(self.store.applied_hash());
@@ -75,17 +95,32 @@ impl KvThread {
             }
         }
         self.board.post_applied(self.applied());
+        if let Some(configuration) = snapshot {
+            let order = SnapshotOrder { view: self.store.view(), configuration };
+            self.snapshots.send(order).map_err(|_| "the thread for snapshots is gone".to_owned())?;
+        }
         self.poll(applied_hashes)?;
         for (ticket, answer) in answers {
-            ticket.slot().answer(Response::Written(answer));
+            ticket.answer(Response::Written(answer));
         }
-        for ticket in work.reads {
+        for ticket in reads {
             match ticket {
                 Ticket::Read(slot, read) => self.serve(&slot, &read),
-                Ticket::Write(_) => panic!("a write is answered with its entry, and never as a read"),
+                Ticket::Write(_) | Ticket::Operation(_) | Ticket::Farewell(_) => {
+                    panic!("only reads are served from the store")
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes a snapshot in place of everything that was applied.
+    fn install(&mut self, install: Install) -> Result<(), String> {
+        let Install { meta, lines } = install;
+        self.store = restore(&meta, lines)?;
+        tracing::info!("applied: a snapshot up to {}", meta.last);
+        self.board.post_applied(self.applied());
+        self.poll(vec![self.store.applied_hash()])
     }
 
     fn applied(&self) -> AppliedState {
@@ -93,7 +128,7 @@ impl KvThread {
     }
 
     fn poll(&self, applied_hashes: Vec<u64>) -> Result<(), String> {
-        let polled = Polled { last_applied: self.store.last_applied(), applied_hashes };
+        let polled = FromApplication::Poll { last_applied: self.store.last_applied(), applied_hashes };
         self.polls.send(polled).map_err(|_| "the raft thread is gone".to_owned())
     }
 
@@ -108,4 +143,19 @@ impl KvThread {
         };
         slot.answer(response);
     }
+}
+
+/// The store that a snapshot describes. Fails when it cannot be read or does not say what a store can be.
+pub(super) fn restore(
+    meta: &SnapshotMeta,
+    lines: impl Iterator<Item = Result<String, StorageError>>,
+) -> Result<KvStore, String> {
+    let mut builder = StoreBuilder::new(meta.last, meta.applied_hash);
+    for line in lines {
+        let line = line.map_err(|error| error.to_string())?;
+        if let Added::Invalid { why } = builder.line(&line) {
+            return Err(format!("the snapshot up to {} holds what no store can: {why}", meta.last));
+        }
+    }
+    Ok(builder.finish())
 }

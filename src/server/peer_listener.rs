@@ -5,8 +5,8 @@
 
 use super::accept::accept_all;
 use super::ending::Endings;
-use super::peer_sender::{GREETING_TIMEOUT, SILENCE_TIMEOUT, check_incarnation, is_timeout, next_line};
-use super::raft_thread::{FromPeer, Inbox};
+use super::peer_sender::{GREETING_TIMEOUT, SILENCE_TIMEOUT, check_greeting, is_timeout, next_line};
+use super::raft_thread::{FromPeer, Greeting, Inbox};
 use crate::types::{NodeId, Term};
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
@@ -99,7 +99,8 @@ impl Shared {
         };
         let answer = match &verdict {
             Ok(_) => {
-                PeerLine::Welcome(Welcome { from: own.from, boot: own.boot, incarnation: own.incarnation })
+                let Hello { from, boot, incarnation, newest_version, .. } = *own;
+                PeerLine::Welcome(Welcome { from, boot, incarnation, newest_version })
             }
             Err(why) => PeerLine::Refused(Refused { why: why.clone() }),
         };
@@ -122,17 +123,26 @@ impl Shared {
         if hello.to != own.from {
             return Err(format!("it looks for {}, and this is {}", hello.to, own.from));
         }
-        if !own.first_voters.contains(&peer) {
-            return Err(format!("{peer} is not one of {:?}", own.first_voters));
+        if !hello.first_voters.is_empty() && !hello.first_voters.contains(&peer) {
+            return Err(format!("{peer} is not one of {:?}", hello.first_voters));
         }
-        if hello.first_voters != own.first_voters {
+        // Who has joined later knows nothing of the first voters.
+        let has_joined = hello.first_voters.is_empty() || own.first_voters.is_empty();
+        if !has_joined && hello.first_voters != own.first_voters {
             let (theirs, ours) = (&hello.first_voters, &own.first_voters);
             return Err(format!(
                 "{peer} was started in a cluster of {theirs:?}, and {} in one of {ours:?}",
                 own.from
             ));
         }
-        check_incarnation(&self.listener.inbox, peer, hello.incarnation)
+        let greeting = Greeting {
+            peer,
+            incarnation: hello.incarnation,
+            newest_version: hello.newest_version,
+            address: hello.address.clone(),
+            has_lost_data: hello.has_lost_data,
+        };
+        check_greeting(&self.listener.inbox, greeting)
     }
 
     /// Reads until the connection breaks or is replaced; says why it ended.

@@ -2,13 +2,12 @@
 //! anyone is there. When the connection breaks it begins again, ever more slowly and never in step with
 //! others. Nothing waits for it: a hung peer costs its own thread and its own queue (FAULTS row 53).
 
-use super::raft_thread::{FromPeer, Inbox};
+use super::raft_thread::{FromPeer, Greeting, Inbox};
 use super::status::StatusBoard;
 use crate::storage::RememberedPeer;
-use crate::types::{Incarnation, NodeId};
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
-    Decoded, Ends, Envelope, Hello, PeerLine, Ping, decode, decode_greeting, max_peer_line_bytes,
+    Decoded, Ends, Envelope, Hello, PeerLine, Ping, Welcome, decode, decode_greeting, max_peer_line_bytes,
 };
 use crate::wire::quote_external;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -16,7 +15,6 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long connecting, and each side of the greeting, may take.
@@ -50,8 +48,8 @@ struct Link {
 }
 
 impl PeerSender {
-    /// Runs as long as the raft thread does.
-    pub fn run(self) -> String {
+    /// Runs until nobody has anything to send to this peer any more.
+    pub fn run(self) {
         let peer = self.hello.to;
         let mut retry = Retry::new();
         let mut last_trouble = String::new();
@@ -66,7 +64,7 @@ impl PeerSender {
                     self.board.set_connected(peer, false);
                     match trouble {
                         Some(trouble) => tracing::info!(%peer, "connection to {peer} ended: {trouble}"),
-                        None => return "the raft thread is gone".to_owned(),
+                        None => return,
                     }
                 }
                 // The same trouble again is no news.
@@ -76,7 +74,22 @@ impl PeerSender {
                     last_trouble = trouble;
                 }
             }
-            thread::sleep(retry.next());
+            if self.wait(retry.next()).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits before the next attempt. What comes meanwhile is lost, and sent again by Raft. None when nothing
+    /// will ever come any more.
+    fn wait(&self, time: Duration) -> Option<()> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.queue.recv_deadline(deadline) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Some(()),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
         }
     }
 
@@ -98,7 +111,10 @@ impl PeerSender {
         let peer = self.hello.to;
         match answer {
             Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
-                check_incarnation(&self.inbox, peer, welcome.incarnation)?;
+                let Welcome { incarnation, newest_version, .. } = welcome;
+                let (address, has_lost_data) = (None, false);
+                let greeting = Greeting { peer, incarnation, newest_version, address, has_lost_data };
+                check_greeting(&self.inbox, greeting)?;
             }
             Decoded::Line(PeerLine::Refused(refused)) => {
                 return Err(format!("it refused: {}", quote_external(refused.why)));
@@ -162,10 +178,13 @@ impl Link {
 }
 
 /// Asks the raft thread whether this is the incarnation of `peer` that it knows.
-pub(super) fn check_incarnation(inbox: &Inbox, peer: NodeId, incarnation: Incarnation) -> Result<(), String> {
+pub(super) fn check_greeting(inbox: &Inbox, greeting: Greeting) -> Result<(), String> {
+    let Greeting { peer, incarnation, .. } = greeting;
     let (reply, answer) = bounded(1);
-    let greeting = FromPeer::Greeting { peer, incarnation, reply };
-    inbox.peers.send(greeting).map_err(|_| "the raft thread is gone".to_owned())?;
+    inbox
+        .peers
+        .send(FromPeer::Greeting(greeting, reply))
+        .map_err(|_| "the raft thread is gone".to_owned())?;
     match answer.recv_timeout(GREETING_TIMEOUT) {
         Ok(RememberedPeer::Known | RememberedPeer::Remembered) => Ok(()),
         Ok(RememberedPeer::Different { remembered }) => Err(format!(

@@ -2,18 +2,15 @@
 //! share each: peers, the KV thread, clients; so a flood of clients delays no heartbeat and no apply. It
 //! blocks on nothing but its inbox and its disk.
 
-use super::connection::no_outcome;
-use super::kv_thread::Polled;
+use super::kv_thread::FromApplication;
+use super::links::Links;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
-use crate::node::{Event, Fault, Node, Rejection, Rim, Work};
-use crate::raft::{Note, Weight};
+use crate::node::{Event, Fault, Node};
 use crate::storage::{FileDisk, RememberedPeer};
-use crate::types::{Incarnation, NodeId, Term};
-use crate::wire::client::{ErrorCode, Response};
-use crate::wire::peer::Envelope;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use std::collections::BTreeMap;
+use crate::types::{Incarnation, Member, NodeId, Term};
+use crate::wire::peer::{Address, Envelope};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,8 +28,19 @@ const CLIENTS_INBOX: usize = 1024;
 pub(super) enum FromPeer {
     /// A message, checked.
     Message(Envelope),
-    /// A peer has shown its incarnation: compare it with the one remembered, or remember it.
-    Greeting { peer: NodeId, incarnation: Incarnation, reply: Sender<RememberedPeer> },
+    /// A peer has said who it is: is it who it was?
+    Greeting(Greeting, Sender<RememberedPeer>),
+}
+
+/// What a peer says of itself, before anything else.
+pub(super) struct Greeting {
+    pub peer: NodeId,
+    pub incarnation: Incarnation,
+    pub newest_version: u32,
+    /// Where it can be reached, when it has said so.
+    pub address: Option<Address>,
+    /// It has lost its data, and wants to be let in again.
+    pub has_lost_data: bool,
 }
 
 /// The ways into the raft thread.
@@ -76,18 +84,10 @@ pub(super) struct Clock {
 pub(super) struct RaftThread {
     pub node: Node<FileDisk, Ticket>,
     pub outbox: Outbox,
-    pub polls: Receiver<Polled>,
+    pub application: Receiver<FromApplication>,
     pub links: Links,
     pub board: Arc<StatusBoard>,
     pub clock: Clock,
-}
-
-/// Where the node's decisions go.
-pub(super) struct Links {
-    /// This node.
-    pub id: NodeId,
-    pub peers: BTreeMap<NodeId, Sender<Envelope>>,
-    pub work: Sender<Work<Ticket>>,
 }
 
 impl RaftThread {
@@ -111,16 +111,32 @@ impl RaftThread {
                 Ok(FromPeer::Message(envelope)) => {
                     self.node.take(Event::Peer(envelope), &mut self.links);
                 }
-                Ok(FromPeer::Greeting { peer, incarnation, reply }) => {
+                Ok(FromPeer::Greeting(greeting, reply)) => {
+                    let Greeting { peer, incarnation, newest_version, address, has_lost_data } = greeting;
                     let remembered = self.node.remember_peer(peer, incarnation)?;
+                    if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data)
+                    {
+                        let member = Member { peer: address, client, incarnation: Some(incarnation) };
+                        self.node.let_in_again(peer, member);
+                    }
+                    if !matches!(remembered, RememberedPeer::Different { .. }) {
+                        self.node.has_version(peer, newest_version);
+                        self.links.has_greeted(peer, address.map(|address| address.peer));
+                    }
                     // A greeter that did not wait is gone with its connection.
                     let _ = reply.try_send(remembered);
                 }
                 Err(_) => break,
             }
         }
-        while let Ok(Polled { last_applied, applied_hashes }) = self.polls.try_recv() {
-            self.node.take(Event::Poll { last_applied, applied_hashes }, &mut self.links);
+        while let Ok(news) = self.application.try_recv() {
+            let event = match news {
+                FromApplication::Poll { last_applied, applied_hashes } => {
+                    Event::Poll { last_applied, applied_hashes }
+                }
+                FromApplication::SnapshotWritten { last } => Event::SnapshotWritten { last },
+            };
+            self.node.take(event, &mut self.links);
         }
         let mut taken = 0;
         while taken < BATCH_SHARE {
@@ -141,7 +157,7 @@ impl RaftThread {
         let Outbox { peers, clients, .. } = &self.outbox;
         let mut select = crossbeam_channel::Select::new();
         select.recv(peers);
-        select.recv(&self.polls);
+        select.recv(&self.application);
         select.recv(clients);
         // Which one it was does not matter: all are looked at, in order.
         let _ = select.ready_timeout(timeout);
@@ -178,50 +194,6 @@ impl TickClock {
                 self.counted_to = Instant::now();
                 self.clock.max_ticks_at_once
             }
-        }
-    }
-}
-
-impl Rim<Ticket> for Links {
-    fn send(&mut self, envelope: Envelope) {
-        let Envelope { boot, event, applied: _, message } = &envelope;
-        tracing::trace!(boot, event, to = %message.to, term = %message.term, body = ?message.body, "sends");
-        let Some(queue) = self.peers.get(&message.to) else { return };
-        match queue.try_send(envelope) {
-            Ok(()) => {}
-            // Raft sends again, and so does forwarding, under the same numbers.
-            Err(TrySendError::Full(envelope)) => {
-                tracing::debug!(to = %envelope.message.to, "queue is full: a message is dropped");
-            }
-            Err(TrySendError::Disconnected(_)) => {}
-        }
-    }
-
-    fn work(&mut self, work: Work<Ticket>) {
-        // The KV thread has one poll outstanding and its queue one place: there is always room. Without the
-        // KV thread the process is ending.
-        let _ = self.work.try_send(work);
-    }
-
-    fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
-        let response = match rejection {
-            Rejection::Busy => {
-                Response::error(ErrorCode::Busy, "too much is under way: try again a little later")
-            }
-            Rejection::Unavailable => {
-                let message = "not carried out, and never will be: no leader was found in time";
-                Response::error(ErrorCode::Unavailable, message)
-            }
-            Rejection::Timeout => no_outcome(),
-        };
-        ticket.slot().answer(response);
-    }
-
-    fn note(&mut self, event: u64, term: Term, note: &Note) {
-        let id = self.id;
-        match note.weight() {
-            Weight::Event => tracing::info!(event, "{id}@{term}: {note}"),
-            Weight::Detail => tracing::debug!(event, "{id}@{term}: {note}"),
         }
     }
 }

@@ -4,9 +4,8 @@
 
 use crate::node::NodeStatus;
 use crate::types::{AppliedState, Index, NodeId};
-use crate::wire::client::{PeerStatus, Status};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::wire::client::{Members, PeerStatus, Status};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ pub(super) struct StatusBoard {
     posted: Mutex<Posted>,
     started: Instant,
     /// Whether this node's own connection to each peer stands.
-    connected: BTreeMap<NodeId, AtomicBool>,
+    connected: Mutex<BTreeSet<NodeId>>,
 }
 
 #[derive(Clone)]
@@ -25,15 +24,11 @@ struct Posted {
 }
 
 impl StatusBoard {
-    pub fn new(
-        node: NodeStatus,
-        applied: AppliedState,
-        peers: impl IntoIterator<Item = NodeId>,
-    ) -> StatusBoard {
+    pub fn new(node: NodeStatus, applied: AppliedState) -> StatusBoard {
         StatusBoard {
             posted: Mutex::new(Posted { node, applied }),
             started: Instant::now(),
-            connected: peers.into_iter().map(|id| (id, AtomicBool::new(false))).collect(),
+            connected: Mutex::default(),
         }
     }
 
@@ -53,21 +48,40 @@ impl StatusBoard {
     }
 
     pub fn set_connected(&self, peer: NodeId, connected: bool) {
-        if let Some(flag) = self.connected.get(&peer) {
-            flag.store(connected, Ordering::Relaxed);
+        let mut peers = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if connected {
+            peers.insert(peer);
+        } else {
+            peers.remove(&peer);
+        }
+    }
+
+    /// Who belongs to the cluster, where that stands in the log, and who leads.
+    pub fn members(&self) -> Members {
+        let Posted { node, .. } = self.lock().clone();
+        let index = node.configuration_index;
+        Members {
+            node: node.id,
+            leader: node.leader,
+            index,
+            is_committed: index <= node.commit_index,
+            configuration: node.configuration,
         }
     }
 
     /// The answer to `status`. A node that does not lead knows nothing of the others' logs: -1 and 0 there.
     pub fn read(&self) -> Status {
         let Posted { node, applied: AppliedState { last_applied, applied_hash } } = self.lock().clone();
-        let peers = self.connected.iter().map(|(id, connected)| {
-            let progress = node.progress.iter().find(|progress| progress.id == *id);
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let others: BTreeSet<NodeId> =
+            node.configuration.members().filter(|member| *member != node.id).collect();
+        let peers = others.into_iter().map(|id| {
+            let progress = node.progress.iter().find(|progress| progress.id == id);
             PeerStatus {
-                id: *id,
+                id,
                 match_index: progress.map_or(Index::NONE, |progress| progress.match_index),
                 next_index: progress.map_or(Index(0), |progress| progress.next_index),
-                connected: connected.load(Ordering::Relaxed),
+                connected: connected.contains(&id),
             }
         });
         Status {

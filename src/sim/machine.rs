@@ -4,9 +4,9 @@
 use super::Violation;
 use super::plan::Plan;
 use crate::kv::KvStore;
-use crate::node::{Event, Fault, Node, Rejection, Rim, Work};
+use crate::node::{Apply, Event, Fault, Node, OperationOutcome, Rejection, Rim, Work};
 use crate::raft::{Configuration, HardState, Log, Note, RaftState, Start};
-use crate::storage::{MemoryDisk, Opening, RememberedPeer, Storage, StorageError};
+use crate::storage::{FirstStart, MemoryDisk, Opening, RememberedPeer, Storage, StorageError, Unsound};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
@@ -54,7 +54,7 @@ impl Durable {
 #[derive(Debug)]
 pub(super) enum Effect {
     Send(Envelope),
-    Work(Work<Ticket>),
+    Work(Apply<Ticket>),
     Reject(Ticket, Rejection),
 }
 
@@ -79,8 +79,17 @@ impl Rim<Ticket> for Recorder {
     }
 
     fn work(&mut self, work: Work<Ticket>) {
-        self.effects.push((Effect::Work(work), self.disk.operations()));
+        match work {
+            Work::Apply(apply) => self.effects.push((Effect::Work(apply), self.disk.operations())),
+            Work::Install(install) => panic!("no log is ever compacted here: {install:?}"),
+        }
     }
+
+    fn settle(&mut self, _ticket: Ticket, _outcome: OperationOutcome) {}
+
+    fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
+
+    fn unsound(&mut self, _snapshot: EntryId, _unsound: &Unsound) {}
 
     fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
         self.effects.push((Effect::Reject(ticket, rejection), self.disk.operations()));
@@ -122,7 +131,7 @@ pub(super) struct Process {
     pub ticks_due: u64,
     /// The application's store, and what it works on.
     pub store: KvStore,
-    pub work: Option<Work<Ticket>>,
+    pub work: Option<Apply<Ticket>>,
     /// A look into the inbox is planned.
     pub wakes: bool,
     /// Effects that wait for a slow sync; the process does nothing else meanwhile.
@@ -243,7 +252,7 @@ impl Machine {
             cluster: "sim".to_owned(),
             node: id,
             voters: plan.ids(),
-            bootstrap: self.last_boot == 0,
+            first_start: if self.last_boot == 0 { FirstStart::Bootstrap } else { FirstStart::Refused },
             incarnation: self.incarnation,
             segment_limit_bytes: plan.segment_limit_bytes,
         };
@@ -277,6 +286,7 @@ impl Machine {
             id,
             boot,
             configuration: Configuration::new(plan.ids()),
+            may_vote: true,
             hard_state: self.durable.hard_state,
             log: Log::new(recovered.base, self.durable.log.clone()),
             seed,
@@ -427,7 +437,11 @@ impl Process {
         let (number, is_write) = match &event {
             Event::Write { ticket, .. } => (ticket.number, true),
             Event::Read { ticket } => (ticket.number, false),
-            Event::Tick | Event::Peer(_) | Event::Poll { .. } => panic!("no client's event"),
+            Event::Tick
+            | Event::Peer(_)
+            | Event::Operation { .. }
+            | Event::SnapshotWritten { .. }
+            | Event::Poll { .. } => panic!("no client's event"),
         };
         let effects_before = recorder.effects.len();
         self.node.take(event, recorder);

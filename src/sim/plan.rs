@@ -7,7 +7,7 @@ use super::chance::stream;
 use super::clients::Turn;
 use super::faults::{FaultClass, Faults, Trouble};
 use super::numbers::Numbers;
-use crate::node::NodeSettings;
+use crate::node::{LogLimits, NodeSettings};
 use crate::raft::Settings;
 use crate::types::NodeId;
 use clap::Args;
@@ -174,6 +174,8 @@ impl Plan {
             request_timeout_ticks: self.request_timeout_ms / TICK_MS,
             max_waiting: if small { 3 } else { 1_000 },
             max_work_bytes: if small { 500 } else { 64 * 1024 },
+            max_chunk_bytes: if small { 200 } else { 16 * 1024 },
+            log_limits: LogLimits { bytes: u64::MAX, entries: u64::MAX },
         }
     }
 }

@@ -84,7 +84,7 @@ impl World {
                 let ticket = Ticket { number, read: Some(read) };
                 process.clients_inbox.push_back(Event::Read { ticket });
             }
-            Op::Status => return,
+            Op::Status | Op::Operator(_) => return,
         }
         self.wake(node);
         self.after(self.plan.request_timeout_ms + CONNECTION_EXTRA_MS, Happening::Deadline { number });
@@ -127,6 +127,7 @@ fn show(op: &Op) -> String {
         Op::Write(command) => command.text().to_owned(),
         Op::Read { read, stale } => format!("{read:?}{}", if *stale { " stale" } else { "" }),
         Op::Status => "status".to_owned(),
+        Op::Operator(op) => format!("{op:?}"),
     }
 }
 

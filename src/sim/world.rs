@@ -17,7 +17,7 @@ use super::weather::Weather;
 use super::{Checked, Run, Violation};
 use crate::checker::{DEFAULT_BUDGET_STEPS, History, Outcome, Verdict, check_against_log, check_by_search};
 use crate::kv::Applied;
-use crate::node::{Rejection, Work};
+use crate::node::{Apply, Rejection};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
 use crate::types::NodeId;
 use crate::wire::peer::Envelope;
@@ -375,7 +375,7 @@ impl World {
     }
 
     /// The application has got work and takes its time.
-    fn take_work(&mut self, id: NodeId, work: Work<Ticket>) {
+    fn take_work(&mut self, id: NodeId, work: Apply<Ticket>) {
         let mut chance = self.pace(id);
         let usual_ms = chance.u64(0..=1);
         let slow_ms = self.weather.strikes(FaultClass::SlowApplication, &[id], &mut chance);

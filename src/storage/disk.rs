@@ -6,10 +6,14 @@
 //! part. Nothing here decides what is written.
 
 use super::error::DiskFault;
+use std::fmt::Debug;
 use std::path::PathBuf;
 
 /// One node's folder. Names are plain file names in it.
-pub trait Disk {
+pub trait Disk: Sized {
+    /// A file that is open for reading.
+    type File: OpenFile;
+
     /// Makes a new empty file. Fails if the name exists.
     fn create(&mut self, name: &str) -> Result<(), DiskFault>;
 
@@ -35,11 +39,27 @@ pub trait Disk {
     /// A whole file.
     fn read(&self, name: &str) -> Result<Vec<u8>, DiskFault>;
 
+    /// Opens a file to be read in parts.
+    fn open(&self, name: &str) -> Result<Self::File, DiskFault>;
+
     /// The names in the folder, sorted.
     fn list(&self) -> Result<Vec<String>, DiskFault>;
 
+    /// The same folder once more, for another thread: what one handle does, the other sees. No two of them
+    /// write to the same file.
+    fn another_handle(&self) -> Result<Self, DiskFault>;
+
     /// Where a file is, or with an empty name the folder: for messages to people.
     fn path(&self, name: &str) -> PathBuf;
+}
+
+/// A file that is open for reading. It can be read to its end also when its name is removed meanwhile.
+pub trait OpenFile: Debug {
+    /// How many bytes it has.
+    fn size_bytes(&self) -> Result<u64, DiskFault>;
+
+    /// The bytes from `offset` on, at most so many: fewer only at the file's end, none behind it.
+    fn read_part(&self, offset: u64, max_bytes: usize) -> Result<Vec<u8>, DiskFault>;
 }
 
 /// What the name of a file ends with until it is whole and gets its final name.

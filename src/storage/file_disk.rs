@@ -4,11 +4,11 @@
 //! the operating system's own on the folder itself, so it ends with the process however that ends, and no
 //! lock file can be left behind.
 
-use super::disk::Disk;
+use super::disk::{Disk, OpenFile};
 use super::error::{DiskFault, StorageError};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A node's data folder, locked until this is dropped or the process ends.
@@ -53,7 +53,16 @@ impl FileDisk {
     }
 }
 
+/// A file of the folder, open for reading.
+#[derive(Debug)]
+pub struct ReadableFile {
+    path: PathBuf,
+    file: File,
+}
+
 impl Disk for FileDisk {
+    type File = ReadableFile;
+
     fn create(&mut self, name: &str) -> Result<(), DiskFault> {
         // With `create_new` the last part of the path is never followed when it is a symbolic link.
         let mut options = OpenOptions::new();
@@ -100,6 +109,13 @@ impl Disk for FileDisk {
         must_be_a_file(&path).and_then(|()| fs::read(&path)).map_err(self.fault("read", name))
     }
 
+    fn open(&self, name: &str) -> Result<ReadableFile, DiskFault> {
+        let path = self.folder.join(name);
+        let file =
+            must_be_a_file(&path).and_then(|()| File::open(&path)).map_err(self.fault("open", name))?;
+        Ok(ReadableFile { path, file })
+    }
+
     fn list(&self) -> Result<Vec<String>, DiskFault> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(self.fault("list the folder", ""))? {
@@ -111,8 +127,41 @@ impl Disk for FileDisk {
         Ok(names)
     }
 
+    /// The lock is held until the last handle is gone.
+    fn another_handle(&self) -> Result<FileDisk, DiskFault> {
+        let directory = self.directory.try_clone().map_err(self.fault("open once more", ""))?;
+        Ok(FileDisk { folder: self.folder.clone(), directory, writing: None })
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.folder.clone() } else { self.folder.join(name) }
+    }
+}
+
+impl ReadableFile {
+    fn fault(&self, error: io::Error) -> DiskFault {
+        DiskFault { action: "read", path: self.path.clone(), error }
+    }
+}
+
+impl OpenFile for ReadableFile {
+    fn size_bytes(&self) -> Result<u64, DiskFault> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|error| self.fault(error))
+    }
+
+    fn read_part(&self, offset: u64, max_bytes: usize) -> Result<Vec<u8>, DiskFault> {
+        let mut bytes = vec![0; max_bytes];
+        let mut filled = 0;
+        while filled < max_bytes {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fault(error)),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
     }
 }
 

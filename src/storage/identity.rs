@@ -13,7 +13,7 @@
 use super::disk::{Disk, write_whole};
 use super::error::{DiskFault, StorageError};
 use super::record::{read_checked_object, write_checked_object};
-use super::{FORMAT, Opening};
+use super::{FORMAT, FirstStart, Opening};
 use crate::types::{Incarnation, MAX_NUMBER, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,8 +52,13 @@ pub struct Identity {
     pub(super) newest_segment: u64,
     /// This node's incarnation.
     pub incarnation: Incarnation,
-    /// The cluster's first configuration: who votes, sorted.
+    /// The cluster's first configuration: who votes, sorted. None when the node joined the cluster later and
+    /// learned from the others who votes.
     pub voters: Vec<NodeId>,
+    /// The node has lost its data, and what it knew of its votes and of the entries that it acknowledged: it
+    /// must not vote yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub must_not_vote: bool,
     /// The incarnation that each peer has shown first.
     pub peers: BTreeMap<NodeId, Incarnation>,
 }
@@ -66,7 +71,11 @@ struct FormatOf {
 
 impl Identity {
     /// The identity of a node that begins to exist now.
-    pub(super) fn bootstrap<D: Disk>(disk: &mut D, opening: &Opening) -> Result<Identity, DiskFault> {
+    pub(super) fn create<D: Disk>(disk: &mut D, opening: &Opening) -> Result<Identity, DiskFault> {
+        let voters = match opening.first_start {
+            FirstStart::Bootstrap | FirstStart::Refused => opening.sorted_voters(),
+            FirstStart::Join | FirstStart::Rejoin => Vec::new(),
+        };
         let identity = Identity {
             format: FORMAT,
             cluster: opening.cluster.clone(),
@@ -74,7 +83,8 @@ impl Identity {
             boot: 0,
             newest_segment: 0,
             incarnation: opening.incarnation,
-            voters: opening.sorted_voters(),
+            voters,
+            must_not_vote: opening.first_start == FirstStart::Rejoin,
             peers: BTreeMap::new(),
         };
         identity.save(disk)?;
@@ -101,7 +111,7 @@ impl Identity {
             Err(StorageError::OtherCluster { path, found, expected })
         } else if identity.node != opening.node {
             Err(StorageError::OtherNode { path, found: identity.node, expected: opening.node })
-        } else if identity.voters != expected {
+        } else if !identity.voters.is_empty() && identity.voters != expected {
             Err(StorageError::OtherVoters { path, found: identity.voters, expected })
         } else {
             Ok(identity)
@@ -137,6 +147,23 @@ impl Identity {
                 Ok(RememberedPeer::Remembered)
             }
         }
+    }
+
+    /// Forgets the peers that this picks out; durable when this returns.
+    pub(super) fn forget_peers<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        picks: impl Fn(NodeId) -> bool,
+    ) -> Result<(), DiskFault> {
+        let count = self.peers.len();
+        self.peers.retain(|peer, _| !picks(*peer));
+        if self.peers.len() == count { Ok(()) } else { self.save(disk) }
+    }
+
+    /// Lets the node vote from now on; durable when this returns.
+    pub(super) fn allow_vote<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
+        self.must_not_vote = false;
+        self.save(disk)
     }
 
     fn save<D: Disk>(&self, disk: &mut D) -> Result<(), DiskFault> {

@@ -11,17 +11,21 @@
 //! log-000002-from-9.jsonl   | header, "bytes":812; what was batch 4 | batch 5 | batch 6 |
 //!                           |<------------ batch 4 --------------->|
 //! ```
+//!
+//! A third reason for a new segment is a snapshot, of this node or of another one: it says that it is whole
+//! after the entry that the snapshot ends with, and has all from there on anew. Nothing before it is needed
+//! then, see [`LogFile::needed_from`].
 
 use super::FORMAT;
 use super::disk::{Disk, write_whole};
 use super::error::DiskFault;
 use super::identity::Identity;
 use super::record::{BatchWriter, Content};
-use super::recovery::{FoundLog, Mark};
+use super::recovery::{Beginning, FoundLog, Mark};
 use super::replay::{LogEnd, Replay, may_follow};
 use super::segment::{Previous, SegmentHeader, SegmentName};
 use crate::raft::Output;
-use crate::types::Index;
+use crate::types::{Entry, EntryId, Index};
 
 /// The log, open for saving.
 #[derive(Debug)]
@@ -31,6 +35,10 @@ pub(super) struct LogFile {
     segment: SegmentName,
     segment_bytes: u64,
     segment_limit_bytes: u64,
+    /// What counts of the segments before this one, from the newest one that is whole.
+    sealed_bytes: u64,
+    /// The segments that the log can be read from, oldest first; there is one.
+    beginnings: Vec<Beginning>,
     /// The number of the next batch.
     batch: u64,
     end: LogEnd,
@@ -44,7 +52,8 @@ impl LogFile {
         let first = SegmentName { sequence: 1, first: Index(0) };
         let nothing = Mark { bytes: 0, batch: replay.batch, end: replay.end() };
         let mut log = LogFile::new(owner, first, nothing, limit_bytes);
-        log.begin_segment(disk, first, None, &[])?;
+        log.begin_segment(disk, first, None, false, &[])?;
+        log.beginnings.push(Beginning { sequence: first.sequence, base: EntryId::NONE });
         Ok(log)
     }
 
@@ -61,6 +70,8 @@ impl LogFile {
         limit_bytes: u64,
     ) -> Result<LogFile, DiskFault> {
         let mut log = LogFile::new(owner, found.last, found.certain, limit_bytes);
+        log.beginnings = found.beginnings.clone();
+        log.sealed_bytes = found.sealed_bytes;
         match &found.in_doubt {
             Some(contents) => {
                 log.begin_next_segment(disk, contents)?;
@@ -80,16 +91,36 @@ impl LogFile {
             node: owner.node,
             incarnation: owner.incarnation,
             base: end.base,
+            whole: false,
             hard_state: end.hard_state,
             previous: None,
         };
-        let (segment_bytes, writer) = (bytes as u64, BatchWriter::default());
-        LogFile { header, segment, segment_bytes, segment_limit_bytes, batch, end, writer }
+        LogFile {
+            header,
+            segment,
+            segment_bytes: bytes as u64,
+            segment_limit_bytes,
+            sealed_bytes: 0,
+            beginnings: Vec::new(),
+            batch,
+            end,
+            writer: BatchWriter::default(),
+        }
     }
 
     /// The sequence number of the newest segment.
     pub fn newest_segment(&self) -> u64 {
         self.segment.sequence
+    }
+
+    /// How many bytes count of the segments from the newest one on that is whole.
+    pub fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.segment_bytes
+    }
+
+    /// What the log ends with.
+    pub fn end(&self) -> LogEnd {
+        self.end
     }
 
     /// Saves what the output asks for, as one batch: one write, one sync. Durable when this returns `Ok`;
@@ -129,9 +160,43 @@ impl LogFile {
 
     /// Begins a segment that goes on from the log's end and brings these records with it.
     fn begin_next_segment<D: Disk>(&mut self, disk: &mut D, contents: &[Content]) -> Result<(), DiskFault> {
+        let sealed_bytes = self.sealed_bytes + self.segment_bytes;
+        let (segment, previous) = self.next_segment(self.end.next);
+        self.begin_segment(disk, segment, Some(previous), false, contents)?;
+        self.sealed_bytes = sealed_bytes;
+        Ok(())
+    }
+
+    /// Begins a segment that is whole after this entry: what the log says from now on is that these entries
+    /// follow it.
+    ///
+    /// # Panics
+    /// When the entries do not follow it, or their term was not saved.
+    pub fn begin_whole<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        after: EntryId,
+        entries: &[Entry],
+    ) -> Result<(), DiskFault> {
+        let mut end = LogEnd { base: after, next: after.index.next(), hard_state: self.end.hard_state };
+        assert!(after.term <= end.hard_state.term, "log: {after} in {:?}", end.hard_state);
+        let anew = Output { entries: entries.to_vec(), ..Output::default() };
+        end = end.after(&anew);
+        let mut contents = vec![Content::TruncateFrom(after.index.next())];
+        contents.extend(anew.entries.into_iter().map(Content::Entry));
+        self.header.base = after;
+        let (segment, previous) = self.next_segment(after.index.next());
+        self.begin_segment(disk, segment, Some(previous), true, &contents)?;
+        self.sealed_bytes = 0;
+        self.beginnings.push(Beginning { sequence: segment.sequence, base: after });
+        self.end = end;
+        Ok(())
+    }
+
+    /// The name of the next segment, whose first entry has this index, and what it says of this one.
+    fn next_segment(&self, first: Index) -> (SegmentName, Previous) {
         let previous = Previous { name: self.segment.to_string(), bytes: self.segment_bytes };
-        let segment = SegmentName { sequence: self.segment.sequence + 1, first: self.end.next };
-        self.begin_segment(disk, segment, Some(previous), contents)
+        (SegmentName { sequence: self.segment.sequence + 1, first }, previous)
     }
 
     fn begin_segment<D: Disk>(
@@ -139,10 +204,12 @@ impl LogFile {
         disk: &mut D,
         segment: SegmentName,
         previous: Option<Previous>,
+        whole: bool,
         contents: &[Content],
     ) -> Result<(), DiskFault> {
         self.header.hard_state = self.end.hard_state;
         self.header.previous = previous;
+        self.header.whole = whole;
         self.writer.clear();
         self.writer.push(self.batch, contents.len(), "segment", &self.header);
         for (content, left) in contents.iter().zip((0..contents.len()).rev()) {
@@ -153,6 +220,14 @@ impl LogFile {
         self.segment_bytes = self.writer.bytes().len() as u64;
         self.batch += 1;
         Ok(())
+    }
+
+    /// Forgets the beginnings that are older than the newest one that a snapshot up to this entry goes with,
+    /// and returns the number of that one's segment: those before it are not needed any more.
+    pub fn needed_from(&mut self, snapshot: EntryId) -> u64 {
+        let newest = self.beginnings.iter().rposition(|beginning| beginning.base.index <= snapshot.index);
+        self.beginnings.drain(..newest.unwrap_or_default());
+        self.beginnings.first().map_or(1, |beginning| beginning.sequence)
     }
 }
 

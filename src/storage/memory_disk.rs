@@ -5,7 +5,7 @@
 //! It is for tests and for the simulator. It holds no randomness and no clock: whoever crashes it says what
 //! survives. Cloning shares the disk, so that a test keeps a hand on what a `Storage` writes to.
 
-use super::disk::Disk;
+use super::disk::{Disk, OpenFile};
 use super::error::DiskFault;
 use super::tail::SECTOR_BYTES;
 use std::collections::BTreeMap;
@@ -130,6 +130,16 @@ impl MemoryDisk {
         }
     }
 
+    /// Takes this file away, durably, as a person would.
+    pub fn remove_durably(&self, name: &str) {
+        let mut state = self.state();
+        state.names.remove(name);
+        state.synced_names.remove(name);
+        for names in &mut state.unsynced_names {
+            names.remove(name);
+        }
+    }
+
     /// Turns bits of a byte over, as a rotting medium does; nothing where there is no such byte.
     pub fn flip(&self, name: &str, at: usize, mask: u8) {
         if let Some(byte) = self.state().file(name).and_then(|file| file.bytes.get_mut(at)) {
@@ -202,7 +212,31 @@ impl MemoryFile {
     }
 }
 
+/// A file of a [`MemoryDisk`], open for reading.
+#[derive(Debug)]
+pub struct ReadableMemory {
+    disk: MemoryDisk,
+    name: String,
+    number: usize,
+}
+
+impl OpenFile for ReadableMemory {
+    fn size_bytes(&self) -> Result<u64, DiskFault> {
+        let state = self.disk.begin("read", &self.name)?;
+        Ok(state.files[self.number].bytes.len() as u64)
+    }
+
+    fn read_part(&self, offset: u64, max_bytes: usize) -> Result<Vec<u8>, DiskFault> {
+        let state = self.disk.begin("read", &self.name)?;
+        let bytes = &state.files[self.number].bytes;
+        let start = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
+        Ok(bytes[start..bytes.len().min(start.saturating_add(max_bytes))].to_vec())
+    }
+}
+
 impl Disk for MemoryDisk {
+    type File = ReadableMemory;
+
     fn create(&mut self, name: &str) -> Result<(), DiskFault> {
         let mut state = self.begin("create", name)?;
         if state.names.contains_key(name) {
@@ -275,9 +309,19 @@ impl Disk for MemoryDisk {
         Ok(file.bytes.clone())
     }
 
+    fn open(&self, name: &str) -> Result<ReadableMemory, DiskFault> {
+        let state = self.begin("open", name)?;
+        let number = *state.names.get(name).ok_or_else(|| self.not_found("open", name))?;
+        Ok(ReadableMemory { disk: self.clone(), name: name.to_string(), number })
+    }
+
     fn list(&self) -> Result<Vec<String>, DiskFault> {
         let state = self.begin("list the folder", "")?;
         Ok(state.names.keys().cloned().collect())
+    }
+
+    fn another_handle(&self) -> Result<MemoryDisk, DiskFault> {
+        Ok(self.clone())
     }
 
     fn path(&self, name: &str) -> PathBuf {

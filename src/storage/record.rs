@@ -165,8 +165,9 @@ pub(super) fn write_checked_object(object: &[u8]) -> Vec<u8> {
     line
 }
 
-/// The inverse of [`write_checked_object`]: the object without its checksum; the error is what was expected.
-pub(super) fn read_checked_object(line: &[u8]) -> Result<Vec<u8>, String> {
+/// The members of a checked object that follow its checksum, up to the end of the line, when it is intact;
+/// otherwise, what was expected.
+pub(super) fn checked_members(line: &[u8]) -> Result<&[u8], String> {
     let mut cursor = Cursor { bytes: line, at: 0 };
     let crc = cursor
         .literal(b"{\"crc\":\"")
@@ -174,8 +175,13 @@ pub(super) fn read_checked_object(line: &[u8]) -> Result<Vec<u8>, String> {
         .and_then(|crc| cursor.literal(b"\",").map(|()| crc))
         .map_err(|_| "a line that begins with {\"crc\":…, found something else".to_string())?;
     check_line(line, crc)?;
+    Ok(line.get(cursor.at..).unwrap_or_default())
+}
+
+/// The inverse of [`write_checked_object`]: the object without its checksum; the error is what was expected.
+pub(super) fn read_checked_object(line: &[u8]) -> Result<Vec<u8>, String> {
     let mut object = vec![b'{'];
-    object.extend_from_slice(line.get(cursor.at..).unwrap_or_default());
+    object.extend_from_slice(checked_members(line)?);
     Ok(object)
 }
 

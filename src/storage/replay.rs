@@ -12,7 +12,10 @@ use crate::types::{Entry, EntryId, Index, MAX_NUMBER};
 /// terms never fall along them, and none is above that of `hard_state`.
 #[derive(Debug)]
 pub(super) struct Replay {
+    /// The entry before the first of `entries`.
     pub base: EntryId,
+    /// The base that the newest header has: no truncation reaches it.
+    pub settled: EntryId,
     pub hard_state: HardState,
     pub entries: Vec<Entry>,
     /// The number of the batch that comes next.
@@ -22,6 +25,7 @@ pub(super) struct Replay {
 /// What a log ends with: all that must be known to check that the next batch fits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogEnd {
+    /// No truncation reaches this entry.
     pub base: EntryId,
     /// The index that the next entry will have.
     pub next: Index,
@@ -67,7 +71,39 @@ pub(super) fn read_batch(file: &[u8], start: usize, batch: u64) -> Result<Batch,
 impl Replay {
     /// Nothing replayed yet: the state of a new log.
     pub fn new() -> Replay {
-        Replay { base: EntryId::NONE, hard_state: HardState::default(), entries: Vec::new(), batch: 1 }
+        Replay::after(EntryId::NONE, HardState::default(), 1)
+    }
+
+    /// Nothing replayed yet of a log that goes on after this entry, with this batch.
+    pub fn after(base: EntryId, hard_state: HardState, batch: u64) -> Replay {
+        Replay { base, settled: base, hard_state, entries: Vec::new(), batch }
+    }
+
+    /// Whether this entry is in the log, or just before it.
+    pub fn contains(&self, id: EntryId) -> bool {
+        id == self.base
+            || self.place_after(id.index).is_some_and(|place| {
+                place
+                    .checked_sub(1)
+                    .and_then(|place| self.entries.get(place))
+                    .is_some_and(|entry| entry.id() == id)
+            })
+    }
+
+    /// Lets the log begin after this entry, which is not before its base: without what comes before, and
+    /// without all when it does not contain the entry.
+    pub fn begin_after(&mut self, base: EntryId) {
+        let contains = self.contains(base);
+        match self.place_after(base.index) {
+            Some(place) if contains => drop(self.entries.drain(..place)),
+            Some(_) | None => self.entries.clear(),
+        }
+        self.base = base;
+    }
+
+    /// The place in `entries` behind the entry with this index; none when the index is before the base.
+    fn place_after(&self, index: Index) -> Option<usize> {
+        usize::try_from(index.0 - self.base.index.0).ok()
     }
 
     /// The log's last entry, or what stands before its first.
@@ -77,7 +113,7 @@ impl Replay {
 
     /// What the log ends with so far.
     pub fn end(&self) -> LogEnd {
-        LogEnd { base: self.base, next: self.last().index.next(), hard_state: self.hard_state }
+        LogEnd { base: self.settled, next: self.last().index.next(), hard_state: self.hard_state }
     }
 
     /// Takes over what a batch says. Segment headers are not for here: they say nothing new.
@@ -127,13 +163,11 @@ impl Replay {
     }
 
     fn truncate(&mut self, from: Index) -> Result<(), String> {
-        let (first, next) = (self.base.index.next(), self.last().index.next());
+        let (first, next) = (self.settled.index.next(), self.last().index.next());
         if from < first || from > next {
             return Err(format!("a truncation from an index from {first} to {next}, found {from}"));
         }
-        // Also a place in `entries`: no more than there are of them.
-        let kept = usize::try_from(from.0 - first.0).map_err(|error| error.to_string())?;
-        self.entries.truncate(kept);
+        self.entries.truncate(self.place_after(from.previous()).unwrap_or_default());
         Ok(())
     }
 }

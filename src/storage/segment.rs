@@ -3,6 +3,8 @@
 //! ```text
 //! log-000001-from-0.jsonl     segment 1, whose first entry, if it gets one, has index 0
 //! log-000002-from-14.jsonl    its header says how many bytes of segment 1 count
+//! log-000003-from-9.jsonl     its header says `"whole":true`: with a snapshot up to 8, a start needs nothing
+//!                             before this segment
 //! ```
 //!
 //! A segment appears under its name with its first batch in it and synced: the header, and what the start
@@ -14,7 +16,7 @@ use super::error::StorageError;
 use super::identity::Identity;
 use super::record::{Content, Flaw, read_record};
 use crate::raft::HardState;
-use crate::types::{EntryId, Incarnation, Index, NodeId};
+use crate::types::{EntryId, Incarnation, Index, MAX_NUMBER, NodeId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -56,8 +58,12 @@ pub(super) struct SegmentHeader {
     pub node: NodeId,
     /// The node's incarnation: a log cannot pass from one life of a node id into another.
     pub incarnation: Incarnation,
-    /// The entry before the log's first one.
+    /// Nothing up to here is ever truncated any more; at first, what stands before every log.
     pub base: EntryId,
+    /// This segment and those after it tell all that comes after `base`: its first batch has the entries from
+    /// there on anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// Term and vote when the segment was begun.
     pub hard_state: HardState,
     /// The segment before this one.
@@ -81,8 +87,14 @@ struct FormatOf {
 }
 
 impl SegmentHeader {
-    /// Reads the header of the segment in this file, which must be this node's.
-    pub fn read(path: &Path, file: &[u8], owner: &Identity) -> Result<SegmentHeader, StorageError> {
+    /// Whether a log can be read from this segment on.
+    pub fn is_beginning(&self) -> bool {
+        self.whole || self.previous.is_none()
+    }
+
+    /// Reads the header of the segment in this file, which must be this node's, and the number of the batch
+    /// that it belongs to.
+    pub fn read(path: &Path, file: &[u8], owner: &Identity) -> Result<(SegmentHeader, u64), StorageError> {
         let damaged = |expected: String| damaged(path, file, Flaw::new(0, expected));
         let record =
             read_record(file, 0).map_err(|flaw| damaged(format!("a segment's header: {}", flaw.expected)))?;
@@ -107,7 +119,16 @@ impl SegmentHeader {
                 owner.node, owner.cluster, owner.incarnation, header.node, header.cluster, header.incarnation
             )));
         }
-        Ok(header)
+        let SegmentHeader { base, hard_state, .. } = header;
+        let largest = base.index.0.unsigned_abs().max(hard_state.term.0).max(record.head.batch);
+        if largest > MAX_NUMBER || base.index < Index::NONE || base.term > hard_state.term {
+            return Err(damaged(format!(
+                "a base of no later term than {hard_state:?}, and numbers of at most {MAX_NUMBER}, found \
+                 base {base} in batch {}",
+                record.head.batch
+            )));
+        }
+        Ok((header, record.head.batch))
     }
 }
 

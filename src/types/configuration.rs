@@ -42,8 +42,13 @@ pub struct Member {
 }
 
 impl Configuration {
-    /// About how many bytes it takes as JSON, never less.
+    /// It as JSON text, the same on every node.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("a configuration can always be written as JSON")
+    }
+
+    /// About how many bytes it takes in an entry, never less.
     pub fn size_bytes(&self) -> usize {
-        serde_json::to_string(self).map_or(0, |text| text.len()) + ",\"configuration\":".len()
+        self.json().len() + ",\"configuration\":".len()
     }
 }

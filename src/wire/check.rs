@@ -4,6 +4,7 @@
 
 use super::peer::{Ends, Invalid};
 use crate::config::MAX_NODES;
+use crate::json::{Problem, shown};
 use crate::kv::{self, command::Reading};
 use crate::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
@@ -200,7 +201,7 @@ fn forward_proposals(message: &Message, forward: &ForwardProposals) -> Checked {
     number("heard", forward.heard)?;
     for proposal in &forward.proposals {
         request(proposal.request)?;
-        command(&proposal.command)?;
+        proposed(&proposal.command)?;
         require(proposal.request.node == message.from, || {
             format!("request {} forwarded by {}", proposal.request, message.from)
         })?;
@@ -230,8 +231,24 @@ fn request(request: RequestId) -> Checked {
 fn command(command: &Command) -> Checked {
     match kv::command::read(command.text()) {
         Reading::Write(_) | Reading::Noop | Reading::Unknown { .. } => Ok(()),
-        Reading::Invalid(problem) => Err(Invalid(format!("a command that cannot be applied: {problem}"))),
+        Reading::Configuration => Err(Invalid("a change of members, and no members".to_owned())),
+        Reading::Invalid(problem) => Err(unfit(&problem)),
     }
+}
+
+/// What a follower passes on comes from its clients. A leader's own commands come from nobody but a leader.
+fn proposed(command: &Command) -> Checked {
+    match kv::command::read(command.text()) {
+        Reading::Write(_) | Reading::Unknown { .. } => Ok(()),
+        Reading::Noop | Reading::Configuration => {
+            Err(Invalid(format!("a proposal of a leader's own command: {}", shown(command.text()))))
+        }
+        Reading::Invalid(problem) => Err(unfit(&problem)),
+    }
+}
+
+fn unfit(problem: &Problem) -> Invalid {
+    Invalid(format!("a command that cannot be applied: {problem}"))
 }
 
 fn read_round(round: ReadRound, term: Term) -> Checked {

@@ -4,11 +4,14 @@
 //! | file | what it does |
 //! |---|---|
 //! | `request.rs` | [`parse`]: a line to a [`Request`], or to a [`BadRequest`] that says what and where |
+//! | `operator.rs` | the same for what operators ask for |
 //! | `response.rs` | [`Response`]: an answer as a value, and the line it makes |
 
+mod operator;
 mod request;
 mod response;
 
+pub use operator::OperatorOp;
 pub use request::{BadRequest, Op, Read, Request, RequestKey, parse};
 pub use request::{DEFAULT_SCAN_LIMIT, MAX_ID_BYTES, MAX_SCAN_LIMIT};
-pub use response::{ErrorCode, PeerStatus, Response, Status};
+pub use response::{ErrorCode, Members, PeerStatus, Response, Status};

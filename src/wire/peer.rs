@@ -24,9 +24,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The version of what is said between nodes. A later version may add fields and kinds of lines without
-/// raising it, and may raise it only when an older node could misunderstand.
+/// The oldest version of what is said between nodes that this one can talk to: what a hello shows first, and
+/// what all versions compare. A later version may add fields and kinds of lines; it says that it knows them
+/// by [`NEWEST_VERSION`], and uses them only where they are ignored, or where all nodes know them.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The newest version that this node knows. 1: the beginning. 2: entries that change members, snapshots, and
+/// handing the lead over.
+pub const NEWEST_VERSION: u32 = 2;
+
+/// The version of nodes that say nothing of it.
+fn first_version() -> u32 {
+    1
+}
 
 /// The longest line that a node may send another, where a client's line may have `max_line_bytes`: the text
 /// of one command always fits, whatever stands around it.
@@ -58,6 +68,9 @@ pub enum PeerLine {
 pub struct Hello {
     /// [`PROTOCOL_VERSION`] of the sender.
     pub version: u32,
+    /// Its [`NEWEST_VERSION`].
+    #[serde(default = "first_version")]
+    pub newest_version: u32,
     /// The cluster's name.
     pub cluster: String,
     /// The sender.
@@ -69,9 +82,25 @@ pub struct Hello {
     /// The random number that the sender drew when its data directory was made: another one under the same id
     /// means a node that has lost its disk.
     pub incarnation: Incarnation,
-    /// The voters of the cluster's first configuration, as the sender has them on disk; none when it joins a
-    /// cluster and has not learnt them yet.
+    /// The voters of the cluster's first configuration, as the sender has them on disk; none when it has
+    /// joined the cluster later.
     pub first_voters: Vec<NodeId>,
+    /// Where the sender can be reached: so one that has just joined, or was away while members changed, can
+    /// answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+    /// The sender belongs to the cluster and has lost its data. It wants to be let in again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_lost_data: bool,
+}
+
+/// Where a node can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// By other nodes, `HOST:PORT`.
+    pub peer: String,
+    /// By clients.
+    pub client: String,
 }
 
 /// Who has accepted a [`Hello`].
@@ -83,6 +112,9 @@ pub struct Welcome {
     pub boot: u64,
     /// Its incarnation, as in [`Hello`].
     pub incarnation: Incarnation,
+    /// Its [`NEWEST_VERSION`].
+    #[serde(default = "first_version")]
+    pub newest_version: u32,
 }
 
 /// Why a [`Hello`] was not accepted.

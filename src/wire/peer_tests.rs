@@ -158,12 +158,15 @@ fn envelope(body: Body) -> Envelope {
 fn hello() -> Hello {
     Hello {
         version: PROTOCOL_VERSION,
+        newest_version: 2,
         cluster: "demo".to_owned(),
         from: NodeId(1),
         to: NodeId(2),
         boot: 3,
         incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
+        address: None,
+        has_lost_data: false,
     }
 }
 
@@ -214,7 +217,7 @@ fn every_message_comes_out_as_it_went_in() {
 #[test]
 fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
     let refused = Refused { why: "another cluster".to_owned() };
-    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: Incarnation(u64::MAX) };
+    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: Incarnation(u64::MAX), newest_version: 2 };
     for line in [PeerLine::Hello(hello()), PeerLine::Welcome(welcome), PeerLine::Refused(refused)] {
         let text = encoded(&line);
         assert_eq!(decode_greeting(text.as_bytes()), Ok(Decoded::Line(line)));
@@ -233,7 +236,7 @@ fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
 fn the_lines_look_as_documented() {
     assert_eq!(
         encoded(&PeerLine::Hello(hello())),
-        r#"{"hello":{"version":1,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
+        r#"{"hello":{"version":1,"newest_version":2,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
             + r#""incarnation":"00000000000000ab","first_voters":[1,2]}}"#
     );
     assert_eq!(encoded(&PeerLine::Pong(Ping { number: 4 })), r#"{"pong":{"number":4}}"#);
@@ -353,7 +356,7 @@ fn hellos_are_checked() {
         let text = text.replace("00000000000000ab", wrong);
         assert!(decode_greeting(text.as_bytes()).is_err(), "{text}");
     }
-    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: Incarnation(1) };
+    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: Incarnation(1), newest_version: 1 };
     assert!(decode_greeting(encoded(&PeerLine::Welcome(zero)).as_bytes()).is_err());
 }
 
@@ -562,6 +565,26 @@ fn proposals_are_the_senders_own() {
     poison.proposals[0].command = command(r#"{"op":"set","key":""}"#);
     assert!(decode_body(Body::ForwardProposals(poison)).is_err(), "it would end every node that applies it");
     assert_invalid(forward_response(3), "request n3/1/8 refused to n2");
+}
+
+#[test]
+fn a_leaders_own_commands_are_entries_and_never_proposals() {
+    for own in [Command::noop(), Command::configuration()] {
+        let mut append = append_entries();
+        append.entries[1].command = own.clone();
+        if own == Command::configuration() {
+            append.entries[1].request = None;
+            append.entries[1].configuration = Some(Arc::new(Configuration::new([NodeId(1)])));
+        }
+        assert!(decode_body(Body::AppendEntries(append)).is_ok());
+        let mut forwarded = forward();
+        forwarded.proposals[1].command = own.clone();
+        let why = format!("a proposal of a leader's own command: {}", own.text());
+        assert_invalid(Body::ForwardProposals(forwarded), &why);
+        let mut in_other_letters = forward();
+        in_other_letters.proposals[1].command = command(&own.text().replace("op", "\\u006fp"));
+        assert!(decode_body(Body::ForwardProposals(in_other_letters)).is_err());
+    }
 }
 
 #[test]

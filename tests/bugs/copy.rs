@@ -1,9 +1,9 @@
 //! The copy of the product with all bugs in it, and its compilation.
 //!
 //! It is a package of its own with one target, the library's test program: the unit tests, the golden
-//! scripts, two test files and the simulator in one. The package and its library have other names than ours,
-//! so that it can share our target folder, where the dependencies are built already, and nothing of ours is
-//! overwritten there. What only threads and sockets use is left out.
+//! scripts, two test files, the simulator and what is fuzzed in one. The package and its library have other
+//! names than ours, so that it can share our target folder, where the dependencies are built already, and
+//! nothing of ours is overwritten there. What only threads and sockets use is left out.
 
 use super::description::Bug;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const FOLDERS: [&str; 4] = ["src", "tests/golden", "tests/scripts", "tests/bugs"];
-const FILES: [&str; 4] = ["Cargo.lock", "tests/golden.rs", "tests/node.rs", "tests/storage.rs"];
+const FOLDERS: [&str; 5] = ["src", "tests/golden", "tests/scripts", "tests/bugs", "tests/fuzz/targets"];
+const FILES: [&str; 5] =
+    ["Cargo.lock", "tests/golden.rs", "tests/node.rs", "tests/storage.rs", "tests/fuzz/mutations.rs"];
 /// Rooms that no verifier of the copy runs.
 const LEFT_OUT: [&str; 3] = ["client", "nemesis", "server"];
 
@@ -38,6 +39,9 @@ mod seeds;
 #[cfg(test)]
 #[path = "../tests/bugs/searches.rs"]
 mod searches;
+#[cfg(test)]
+#[path = "../tests/bugs/fuzzing.rs"]
+mod fuzzing;
 "#;
 
 /// Files by their paths from the project's folder.

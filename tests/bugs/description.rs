@@ -22,7 +22,7 @@ pub struct Catalogue {
 pub struct Bug {
     /// What switches it on.
     pub name: String,
-    /// Its row in `docs/faults.md`.
+    /// Its row in `docs/faults.md`; where that has none, the property that breaks, as in `P13`.
     pub row: String,
     /// What the code does wrong, in a line.
     pub story: String,
@@ -38,6 +38,8 @@ pub struct Bug {
     pub no_seeds: Option<String>,
     /// The exhaustive search must find it.
     pub search: Option<Search>,
+    /// Fuzzing must find it.
+    pub fuzz: Option<Fuzz>,
     /// What makes the bug.
     #[serde(rename = "edit")]
     pub edits: Vec<Edit>,
@@ -70,6 +72,21 @@ pub struct Search {
     pub within: u64,
     /// By a check of one of these properties.
     pub told_by: Vec<String>,
+}
+
+/// What fuzzing owes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fuzz {
+    /// Which target.
+    pub target: String,
+    /// It must be found by this input: the corpus's are counted first, then changes of them.
+    pub within: u64,
+    /// What stands in the failure.
+    pub says: String,
+    /// It takes long: only looked for when all bugs are.
+    #[serde(default)]
+    pub slow: bool,
 }
 
 /// One change of one file.
@@ -119,13 +136,15 @@ impl Catalogue {
     /// Reads one file's text. Fails on what is no description, and on a bug that nobody has to catch.
     pub fn parse(text: &str) -> Result<Catalogue, String> {
         let catalogue: Catalogue = toml::from_str(text).map_err(|error| error.to_string())?;
-        for Bug { name, edits, scripts, tests, seeds, no_seeds, search, .. } in &catalogue.bugs {
-            if edits.is_empty()
-                || (scripts.is_empty() && tests.is_empty() && seeds.is_none() && search.is_none())
-            {
+        for bug in &catalogue.bugs {
+            let Bug { name, edits, scripts, tests, seeds, no_seeds, search, fuzz, .. } = bug;
+            let is_searched_for = seeds.is_some() || search.is_some() || fuzz.is_some();
+            if edits.is_empty() || (scripts.is_empty() && tests.is_empty() && !is_searched_for) {
                 return Err(format!("bug {name}: without an edit, or without a verifier"));
             }
-            if seeds.is_some() == no_seeds.is_some() {
+            // What is noticed in bytes from outside says nothing of the simulator, whose nodes are honest.
+            let needs_reason = seeds.is_none() && !bug.has_no_row();
+            if needs_reason != no_seeds.is_some() {
                 return Err(format!("bug {name}: says by which seed it is found, or why by none"));
             }
             if edits.iter().all(|edit| !edit.replace.contains("PLANTED")) {
@@ -137,6 +156,11 @@ impl Catalogue {
 }
 
 impl Bug {
+    /// Whether it stands in no row of the catalogue, and so names a property.
+    pub fn has_no_row(&self) -> bool {
+        self.row.starts_with('P')
+    }
+
     /// The tests that must fail, by their names in the copy.
     pub fn test_names(&self) -> impl Iterator<Item = String> + '_ {
         let scripts = self.scripts.iter().map(|script| format!("golden::{}", script.replace('/', "::")));

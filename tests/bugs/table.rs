@@ -17,7 +17,8 @@ pub fn of_findings(catalogue: &Catalogue, findings: &[Finding]) -> String {
 
 /// Keeps the table as Markdown, in the order of the catalogue's rows.
 pub fn keep(catalogue: &Catalogue, findings: &[Finding]) {
-    let mut text = "| row | bug | caught by | seed | states |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| row | bug | script or test | seed | states | input |\n|---|---|---|---|---|---|\n".to_owned();
     for (bug, finding) in catalogue.bugs.iter().zip(findings) {
         writeln!(text, "{}", row(bug, finding)).expect("memory takes any text");
     }
@@ -30,7 +31,7 @@ pub fn keep(catalogue: &Catalogue, findings: &[Finding]) {
 }
 
 fn row(bug: &Bug, finding: &Finding) -> String {
-    let Bug { row, story, scripts, tests, seeds, no_seeds, search, .. } = bug;
+    let Bug { row, story, scripts, tests, seeds, no_seeds, search, fuzz, .. } = bug;
     let verifiers: Vec<String> = scripts.iter().chain(tests).map(|name| format!("`{name}`")).collect();
     let seed = match (&finding.seed, seeds, no_seeds) {
         (Some((seed, property)), Some(seeds), _) => format!("{seed} of {}, {property}", seeds.within),
@@ -46,5 +47,11 @@ fn row(bug: &Bug, finding: &Finding) -> String {
         (None, Some(_)) => "MISSED".to_owned(),
         (_, None) => String::new(),
     };
-    format!("| {row} | {story} | {} | {seed} | {states} |", verifiers.join(", "))
+    let input = match (&finding.input, fuzz) {
+        (Some(number), Some(fuzz)) => format!("{number} of {} (`{}`)", fuzz.within, fuzz.target),
+        (None, Some(fuzz)) if fuzz.slow => format!("by {}, with all bugs", fuzz.within),
+        (None, Some(_)) => "MISSED".to_owned(),
+        (_, None) => String::new(),
+    };
+    format!("| {row} | {story} | {} | {seed} | {states} | {input} |", verifiers.join(", "))
 }

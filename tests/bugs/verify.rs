@@ -1,7 +1,7 @@
 //! Runs the copy's test program, with one bug switched on or with none, and looks at who noticed.
 
 use super::copy;
-use super::description::{Bug, Search, Seeds};
+use super::description::{Bug, Fuzz, Search, Seeds};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(900);
 const SEEDS_TEST: &str = "seeds::all_hold";
 const SEARCHES_TEST: &str = "searches::all_hold";
-/// How many seeds, and states of each search, must hold without any bug. Their own tests go further.
-const WITHOUT_BUGS: [(&str, &str); 2] = [("RAFTKV_SEEDS", "20"), ("RAFTKV_STATES", "10000")];
+const FUZZING_TEST: &str = "fuzzing::all_hold";
+/// How many seeds, states of each search, and inputs of each target must hold without any bug. Their own
+/// tests go further.
+const WITHOUT_BUGS: [(&str, &str); 3] =
+    [("RAFTKV_SEEDS", "20"), ("RAFTKV_STATES", "10000"), ("RAFTKV_INPUTS", "1000")];
 
 /// What the verifiers made of a bug.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ pub struct Finding {
     pub seed: Option<(u64, String)>,
     /// The number of states after which the search showed it, and the property that told.
     pub states: Option<(u64, String)>,
+    /// The number of the input by which fuzzing showed it.
+    pub input: Option<u64>,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// What should have caught it and did not.
@@ -35,7 +40,7 @@ type Environment = Vec<(&'static str, String)>;
 pub fn without_bugs(program: &Path, bugs: &[Bug]) -> Result<(), String> {
     let names: BTreeSet<String> = bugs.iter().flat_map(Bug::test_names).collect();
     let mut tests: Vec<&str> = names.iter().map(String::as_str).collect();
-    tests.extend([SEEDS_TEST, SEARCHES_TEST]);
+    tests.extend([SEEDS_TEST, SEARCHES_TEST, FUZZING_TEST]);
     let environment = WITHOUT_BUGS.map(|(name, value)| (name, value.to_owned())).to_vec();
     let told = run(program, &tests, environment)?;
     let passed = |name: &str| told.contains(&format!("test {name} ... ok"));
@@ -75,16 +80,27 @@ fn verify(program: &Path, bug: &Bug, is_complete: bool) -> Finding {
         let mut environment = vec![("RAFTKV_SEEDS", within.to_string())];
         environment.extend(nodes.map(|nodes| ("RAFTKV_NODES", nodes.to_string())));
         environment.extend(faults.clone().map(|faults| ("RAFTKV_FAULTS", faults)));
-        match first_failure(program, bug, SEEDS_TEST, environment, told_by) {
+        match told(first_failure(program, bug, SEEDS_TEST, environment), told_by) {
             Ok(seed) => finding.seed = Some(seed),
             Err(why) => missed.push(format!("by seed {within}: {why}")),
         }
     }
     if let Some(Search { name, within, told_by }) = &bug.search {
         let environment = vec![("RAFTKV_SEARCH", name.clone()), ("RAFTKV_STATES", within.to_string())];
-        match first_failure(program, bug, SEARCHES_TEST, environment, told_by) {
+        match told(first_failure(program, bug, SEARCHES_TEST, environment), told_by) {
             Ok(states) => finding.states = Some(states),
             Err(why) => missed.push(format!("in {within} states of {name}: {why}")),
+        }
+    }
+    if let Some(Fuzz { target, within, says, .. }) =
+        bug.fuzz.as_ref().filter(|fuzz| is_complete || !fuzz.slow)
+    {
+        let environment = vec![("RAFTKV_TARGET", target.clone()), ("RAFTKV_INPUTS", within.to_string())];
+        match first_failure(program, bug, FUZZING_TEST, environment) {
+            Ok(Some((number, what))) if what.contains(says) => finding.input = Some(number),
+            other => {
+                missed.push(format!("by input {within} of {target}: expected {says:?}, found {other:?}"))
+            }
         }
     }
     finding.missed = missed.into_iter().map(|why| format!("{}: {why}", bug.name)).collect();
@@ -105,23 +121,28 @@ fn tests_that_pass(program: &Path, bug: &Bug) -> Result<(), String> {
     if passing.is_empty() { Ok(()) } else { Err(format!("{passing:?} do not fail")) }
 }
 
-/// Where the test fails with this bug: the number and the property of its line `number 7: P5: what happened`.
+/// Where the test fails with this bug, if it does: its line `number 7: what happened`.
 fn first_failure(
     program: &Path,
     bug: &Bug,
     test: &str,
     mut environment: Environment,
-    told_by: &[String],
-) -> Result<(u64, String), String> {
+) -> Result<Option<(u64, String)>, String> {
     environment.push(("RAFTKV_BUG", bug.name.clone()));
     let told = run(program, &[test], environment)?;
-    let failure = told.lines().find_map(|line| {
+    Ok(told.lines().find_map(|line| {
         let (number, what) = line.strip_prefix("number ")?.split_once(": ")?;
-        Some((number.parse().ok()?, what.split(':').next()?.to_owned()))
-    });
-    match failure {
-        Some((number, property)) if told_by.contains(&property) => Ok((number, property)),
-        other => Err(format!("expected {told_by:?}, found {other:?}")),
+        Some((number.parse().ok()?, what.to_owned()))
+    }))
+}
+
+/// The number and the property of a failure, which begins with it and must be one of these.
+fn told(failure: Result<Option<(u64, String)>, String>, told_by: &[String]) -> Result<(u64, String), String> {
+    let failure = failure?;
+    let property = failure.as_ref().and_then(|(_, what)| what.split(':').next());
+    match (&failure, told_by.iter().find(|expected| Some(expected.as_str()) == property)) {
+        (Some((number, _)), Some(property)) => Ok((*number, property.clone())),
+        _ => Err(format!("expected {told_by:?}, found {failure:?}")),
     }
 }
 
@@ -134,6 +155,7 @@ fn run(program: &Path, tests: &[&str], environment: Environment) -> Result<Strin
     }
     let child = command
         .env("RUST_BACKTRACE", "0")
+        .env("RAFTKV_CORPUS", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus"))
         .envs(environment)
         .current_dir(copy::folder())
         .stdin(Stdio::null())

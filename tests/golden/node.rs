@@ -108,6 +108,7 @@ impl Node {
             id: self.id,
             boot: self.disk.boot,
             configuration: self.disk.configuration.clone(),
+            may_vote: true,
             hard_state: self.disk.hard_state,
             log: self.disk.log(),
             seed: self.seed.wrapping_add(self.disk.boot),

@@ -1,6 +1,6 @@
 //! The check against the log: each of its rules, broken by hand, and what must pass.
 
-use super::{Words, history, log};
+use super::{Words, history, log, pipelined};
 use crate::checker::check_against_log;
 
 fn passes(writes: &[&str], lines: &[Words<'_>]) {
@@ -18,7 +18,16 @@ fn fails(writes: &[&str], lines: &[Words<'_>], property: &str, what: &str) {
 #[test]
 fn a_history_with_everything_passes() {
     passes(
-        &["noop", "set x 1", "cas x 1 2 c:1", "noop", "cas x 1 2 c:1", "delete x", "set x 3 d:1", "set y 4"],
+        &[
+            "noop",
+            "set x 1",
+            "cas x 1 2 c:1",
+            "configuration",
+            "cas x 1 2 c:1",
+            "delete x",
+            "set x 3 d:1",
+            "set y 4",
+        ],
         &[
             (0, 0, 5, "get x", "got null -1"),
             (0, 10, 20, "set x 1", "ok 1"),
@@ -316,4 +325,36 @@ fn what_is_no_log_is_refused() {
     gap.remove(1);
     let violation = check_against_log(&history(&[]), &gap).expect_err("a gap");
     assert_eq!(violation.to_string(), "P2: 2@1 stands after 0@1 in the log");
+}
+
+#[test]
+fn a_pipeline_keeps_its_order() {
+    let log = log(&["set x 1", "set x 2"]);
+    let (one, two) = ((1, 0, 40, "set x 1", "lost"), (2, 0, 40, "set x 2", "lost"));
+    for lines in [
+        // A read that does not see the write before it.
+        vec![(0, 0, 20, "set x 1", "ok 0"), (0, 0, 30, "get x", "got null -1"), two],
+        // A write before what a read before it saw, and at the same place.
+        vec![(0, 0, 20, "get x", "got 2 1"), (0, 0, 30, "set x 1", "ok 0"), two],
+        vec![(0, 0, 20, "get x", "got 2 1"), (0, 0, 30, "set x 2", "ok 1"), one],
+        // Two writes the other way round.
+        vec![(0, 0, 20, "set x 2", "ok 1"), (0, 0, 30, "set x 1", "ok 0")],
+    ] {
+        let violation = check_against_log(&pipelined(&lines), &log).expect_err("a violation");
+        assert_eq!(violation.property, "P9", "{violation}");
+        assert!(violation.what.contains("sent behind it, yet before it in the log"), "{violation}");
+        // Without the pipeline they are beside each other.
+        assert!(check_against_log(&history(&lines), &log).is_ok(), "{lines:?}");
+    }
+}
+
+#[test]
+fn reads_of_a_pipeline_may_be_served_in_any_order_and_stale_ones_in_none() {
+    let lines = [
+        (0, 0, 20, "get x", "got 1 0"),
+        (0, 0, 30, "get x", "got null -1"),
+        (1, 0, 40, "set x 1", "ok 0"),
+        (1, 0, 50, "stale x", "got null -1"),
+    ];
+    assert!(check_against_log(&pipelined(&lines), &log(&["set x 1"])).is_ok());
 }

@@ -126,7 +126,8 @@ const EVERYTHING: [Words<'static>; 14] = [
 
 #[test]
 fn a_history_is_read_as_it_was_written() {
-    let history = history(&EVERYTHING);
+    let mut history = history(&EVERYTHING);
+    history.operations.last_mut().expect("there are some").pipeline = Some(7);
     let mut file = Vec::new();
     history.write(&mut file).expect("memory takes every write");
     assert_eq!(History::read(file.as_slice()).expect("what was written"), history);
@@ -135,6 +136,7 @@ fn a_history_is_read_as_it_was_written() {
     let first = r#"{"client":0,"sent":10,"request":{"op":"set","key":"x","value":1},"ended":20,"#.to_owned()
         + r#""answer":{"ok":true,"index":1}}"#;
     assert_eq!(text.lines().next(), Some(first.as_str()));
+    assert!(text.lines().last().is_some_and(|line| line.starts_with(r#"{"client":0,"pipeline":7,"sent""#)));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn history(lines: &[Words<'_>]) -> History {
         let op = op(request);
         let outcome = outcome(answer);
         let attempt = Attempt { sent: *sent, ended: outcome.map(|outcome| (*ended, outcome)) };
-        let operation = Operation { client: *client, op, attempts: vec![attempt.clone()] };
+        let operation = Operation { client: *client, pipeline: None, op, attempts: vec![attempt.clone()] };
         let known = match operation.client_seq() {
             Some(_) => history.operations.iter().position(|it| it.op == operation.op),
             None => None,
@@ -33,6 +33,15 @@ fn history(lines: &[Words<'_>]) -> History {
             Some(place) => history.operations[place].attempts.push(attempt),
             None => history.operations.push(operation),
         }
+    }
+    history
+}
+
+/// The same, where each client has sent all it asks for on one connection without waiting.
+fn pipelined(lines: &[Words<'_>]) -> History {
+    let mut history = history(lines);
+    for operation in &mut history.operations {
+        operation.pipeline = Some(operation.client as u64);
     }
     history
 }
@@ -109,6 +118,7 @@ fn log(writes: &[&str]) -> Vec<Entry> {
     let entry = |(place, words): (usize, &&str)| {
         let command = match *words {
             "noop" => Command::noop(),
+            "configuration" => Command::configuration(),
             words => match op(words) {
                 Op::Write(command) => command,
                 other => panic!("no write: {other:?}"),

@@ -1,6 +1,6 @@
 //! The search: violations planted by hand, what must pass, and a budget that runs out.
 
-use super::{Words, history};
+use super::{Words, history, pipelined};
 use crate::checker::{DEFAULT_BUDGET_STEPS, Verdict, check_by_search};
 
 fn verdict(lines: &[Words<'_>]) -> Verdict {
@@ -261,4 +261,34 @@ fn what_is_no_history_is_refused() {
     let twice = [(0, 0, 9, "set x 1 c:1", "lost"), (0, 0, 9, "set x 2 c:1", "lost")];
     let violation = check_by_search(&history(&twice), 10).expect_err("two operations of one number");
     assert_eq!(violation.property, "history");
+}
+
+#[test]
+fn a_pipeline_keeps_its_order() {
+    let search = |lines: &[Words<'_>]| check_by_search(&pipelined(lines), DEFAULT_BUDGET_STEPS);
+    for lines in [
+        // A read that does not see the write before it.
+        [(0, 0, 20, "set x 1", "ok 0"), (0, 0, 30, "get x", "got null 0")],
+        // A read that sees the write behind it.
+        [(0, 0, 20, "get x", "got 1 0"), (0, 0, 30, "set x 1", "ok 0")],
+        // A write that sees the one behind it.
+        [(0, 0, 20, "cas x 2 1", "swapped 0"), (0, 0, 30, "set x 2", "ok 0")],
+    ] {
+        let verdict = search(&lines);
+        assert!(matches!(verdict, Ok(Verdict::Violation(_))), "{verdict:?}");
+        // Without the pipeline they are beside each other.
+        passes(&lines);
+        // Two connections have no order.
+        let [one, (_, sent, ended, request, answer)] = lines;
+        let apart = search(&[one, (1, sent, ended, request, answer)]);
+        assert!(matches!(apart, Ok(Verdict::Linearizable { .. })), "{apart:?}");
+    }
+}
+
+#[test]
+fn reads_of_a_pipeline_may_be_served_in_any_order() {
+    let lines =
+        [(1, 5, 9, "set x 1", "ok 0"), (0, 0, 20, "get x", "got 1 0"), (0, 0, 30, "get x", "got null 0")];
+    let verdict = check_by_search(&pipelined(&lines), DEFAULT_BUDGET_STEPS);
+    assert!(matches!(verdict, Ok(Verdict::Linearizable { .. })), "{verdict:?}");
 }

@@ -42,6 +42,10 @@ fn live(disk: &MemoryDisk, outputs: &[Output]) -> (Acknowledged, Option<StorageE
         assert!(matches!(storage.raise_boot(), Err(StorageError::GivenUp)));
         let remembered = storage.remember_peer(NodeId(3), Incarnation(3));
         assert!(matches!(remembered, Err(StorageError::GivenUp)));
+        assert!(matches!(storage.allow_vote(), Err(StorageError::GivenUp)));
+        assert!(matches!(storage.compact(id(1, 0)), Err(StorageError::GivenUp)));
+        assert!(matches!(storage.receive_chunk(id(1, 0), 0, &[]), Err(StorageError::GivenUp)));
+        assert!(matches!(storage.read_chunk(id(1, 0), 0, 1), Err(StorageError::GivenUp)));
         assert_eq!(disk.operations(), operations, "nothing is tried again");
     }
     (acknowledged, outcome.err())
@@ -212,7 +216,7 @@ fn a_batch_whose_sync_failed_is_there_or_not_wherever_the_next_start_is_cut_shor
 fn a_first_start_is_whole_or_never_happened() {
     let whole = MemoryDisk::new();
     open(&whole).unwrap();
-    let cautious = Opening { bootstrap: false, ..opening() };
+    let cautious = Opening { first_start: FirstStart::Refused, ..opening() };
     let (mut empty, mut made) = (0, 0);
     for operation in 0..whole.operations() {
         for mut choose in choices() {

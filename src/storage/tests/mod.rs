@@ -2,13 +2,16 @@
 
 mod crashes;
 mod damage;
+mod lives;
 mod random;
 mod recording;
+mod snapshots;
 mod states;
 mod torn;
+mod transfers;
 
 use super::*;
-use crate::types::{Command, Index, Term};
+use crate::types::{Command, Configuration, Index, Term};
 
 pub(super) const LOG: &str = "log-000001-from-0.jsonl";
 
@@ -17,7 +20,7 @@ pub(super) fn opening() -> Opening {
         cluster: "demo".to_string(),
         node: NodeId(1),
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
-        bootstrap: true,
+        first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0x9f86_d081_884c_7d65),
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
@@ -49,6 +52,8 @@ pub(super) fn output(
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Model {
     pub hard_state: HardState,
+    /// What the snapshot covers, if there is one.
+    pub base: EntryId,
     pub entries: Vec<Entry>,
 }
 
@@ -61,6 +66,14 @@ impl Model {
         self.entries.extend(output.entries.iter().cloned());
     }
 
+    /// A snapshot up to here is durable: what it covers is gone from the log, and if the log does not contain
+    /// what it ends with, all is.
+    pub fn begin_after(&mut self, base: EntryId) {
+        let contains = self.entries.iter().any(|entry| entry.id() == base);
+        self.entries.retain(|entry| contains && entry.index > base.index);
+        self.base = base;
+    }
+
     /// What the outputs lead to.
     pub fn of(outputs: &[Output]) -> Model {
         let mut model = Model::default();
@@ -71,15 +84,58 @@ impl Model {
     /// An output that fits any model: it begins a term and appends an entry.
     pub fn continuation(&self) -> Output {
         let term = self.hard_state.term.0 + 1;
-        output(Some(hard_state(term, None)), None, vec![entry(term, self.entries.len() as i64, 9)])
+        output(Some(hard_state(term, None)), None, vec![entry(term, self.next().0, 9)])
+    }
+
+    /// The index that comes next.
+    pub fn next(&self) -> Index {
+        self.entries.last().map_or(self.base, Entry::id).index.next()
     }
 }
 
 impl From<Recovered> for Model {
     fn from(recovered: Recovered) -> Model {
-        assert_eq!(recovered.base, EntryId::NONE);
-        Model { hard_state: recovered.hard_state, entries: recovered.entries }
+        let covered = recovered.snapshot.map_or(EntryId::NONE, |meta| meta.last);
+        assert_eq!(recovered.base, covered);
+        Model { hard_state: recovered.hard_state, base: covered, entries: recovered.entries }
     }
+}
+
+pub(super) fn id(term: u64, index: i64) -> EntryId {
+    EntryId::new(Term(term), Index(index))
+}
+
+/// What a snapshot up to this entry says of itself.
+pub(super) fn meta(last: EntryId) -> SnapshotMeta {
+    let voters = [1, 2, 3].map(NodeId).into();
+    let configuration = Configuration { voters, ..Configuration::default() };
+    SnapshotMeta { last, applied_hash: 0x1234_0000 + last.index.0 as u64, configuration }
+}
+
+/// What a snapshot up to this entry has in it.
+pub(super) fn content(last: EntryId) -> Vec<String> {
+    (0..2).map(|number| format!("{{\"key\":\"k{number}\",\"value\":\"{last}\"}}")).collect()
+}
+
+/// Writes the snapshot up to this entry.
+pub(super) fn write_snapshot(disk: &MemoryDisk, cluster: &str, last: EntryId, content: &[String]) -> u64 {
+    let mut writer = SnapshotWriter::begin(disk.clone(), cluster, &meta(last), content.len()).unwrap();
+    content.iter().for_each(|line| writer.write(line).unwrap());
+    writer.finish().unwrap()
+}
+
+/// The lines of the snapshot up to this entry, as another node sends them.
+pub(super) fn snapshot_lines(last: EntryId) -> Vec<SnapshotLine> {
+    let disk = MemoryDisk::new();
+    write_snapshot(&disk, "demo", last, &content(last));
+    let file = String::from_utf8(disk.read(&SnapshotName { last }.to_string()).unwrap()).unwrap();
+    file.lines().map(|line| SnapshotLine::from_json(line.to_string()).unwrap()).collect()
+}
+
+/// What is in the snapshot up to this entry.
+pub(super) fn read_snapshot<D: Disk>(storage: &mut Storage<D>, last: EntryId) -> Vec<String> {
+    let reader = storage.open_snapshot(last).unwrap().expect("it is the newest one");
+    reader.map(|line| line.unwrap()).collect()
 }
 
 pub(super) fn open(disk: &MemoryDisk) -> Result<(Storage<MemoryDisk>, Recovered), StorageError> {

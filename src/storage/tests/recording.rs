@@ -10,7 +10,7 @@
 //! the file may end anywhere in it, and each of its sectors may read as zeros.
 
 use crate::storage::tail::SECTOR_BYTES;
-use crate::storage::{Disk, DiskFault, MemoryDisk};
+use crate::storage::{Disk, DiskFault, MemoryDisk, ReadableMemory};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -117,6 +117,8 @@ impl RecordingDisk {
 }
 
 impl Disk for RecordingDisk {
+    type File = ReadableMemory;
+
     fn create(&mut self, name: &str) -> Result<(), DiskFault> {
         self.change(Operation::Create(name.to_string()))
     }
@@ -145,8 +147,16 @@ impl Disk for RecordingDisk {
         self.cache.read(name)
     }
 
+    fn open(&self, name: &str) -> Result<ReadableMemory, DiskFault> {
+        self.cache.open(name)
+    }
+
     fn list(&self) -> Result<Vec<String>, DiskFault> {
         self.cache.list()
+    }
+
+    fn another_handle(&self) -> Result<RecordingDisk, DiskFault> {
+        Ok(self.clone())
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -11,144 +11,12 @@
 //! The expectation is the plainest one: after so many calls a node knows exactly this, and while one is under
 //! way either that or what it knows after it.
 
+use super::lives::{Call, Known, LARGE, Life, allowed, live, lives, observe, opening_with};
 use super::recording::{Cuts, Folder, Lost, Medium, Operation, RecordingDisk, disk_of};
 use super::*;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 use std::hash::{Hash, Hasher};
-
-/// Something asked of a node's storage.
-#[derive(Clone, Debug)]
-enum Call {
-    Open,
-    RaiseBoot,
-    Remember(u16),
-    Save(Output),
-}
-
-/// What a node knows; nothing at all before it exists.
-#[derive(Clone, Default, PartialEq)]
-struct Known(Option<(u64, Vec<NodeId>, Model)>);
-
-impl fmt::Debug for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((boot, peers, Model { hard_state, entries })) = &self.0 else { return write!(f, "nothing") };
-        write!(f, "[boot {boot}, {peers:?}, term {}, vote {:?}:", hard_state.term, hard_state.voted_for)?;
-        entries.iter().try_for_each(|entry| write!(f, " {} of {}", entry.id(), entry.size_bytes()))?;
-        write!(f, "]")
-    }
-}
-
-impl Known {
-    fn after(&self, call: &Call) -> Known {
-        let (mut boot, mut peers, mut model) = self.0.clone().unwrap_or_default();
-        match call {
-            Call::Open => {}
-            Call::RaiseBoot => boot += 1,
-            Call::Remember(peer) => peers.push(NodeId(*peer)),
-            Call::Save(output) => model.save(output),
-        }
-        Known(Some((boot, peers, model)))
-    }
-
-    /// What the storage knows that was opened with this.
-    fn of(storage: &Storage<impl Disk>, recovered: Recovered) -> Known {
-        let Identity { boot, peers, .. } = storage.identity();
-        Known(Some((*boot, peers.keys().copied().collect(), Model::from(recovered))))
-    }
-}
-
-/// Calls and what was done to the disk for each.
-struct Life {
-    name: &'static str,
-    /// What was on the disk before.
-    folder: Folder,
-    limit_bytes: u64,
-    history: Vec<Operation>,
-    spans: Vec<Span>,
-}
-
-fn opening_with(limit_bytes: u64, bootstrap: bool) -> Opening {
-    Opening { segment_limit_bytes: limit_bytes, bootstrap, ..opening() }
-}
-
-/// A call's changes, from where to where in the history (nowhere, if it failed), and what is known before and
-/// after it.
-#[derive(Clone)]
-struct Span {
-    start: usize,
-    end: Option<usize>,
-    before: Known,
-    after: Known,
-}
-
-/// What may be known after a power cut when so much was done: what was acknowledged, or what was under way
-/// too.
-fn allowed(spans: &[Span], done: usize) -> Vec<Known> {
-    match spans.iter().rfind(|span| span.start < done) {
-        Some(Span { end: Some(end), after, .. }) if *end <= done => vec![after.clone()],
-        Some(Span { before, after, .. }) => vec![before.clone(), after.clone()],
-        None => vec![spans[0].before.clone()],
-    }
-}
-
-/// Lives through these calls until the end or until a change fails.
-fn live(limit_bytes: u64, disk: &RecordingDisk, known: Known, calls: &[Call]) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
-    let mut storage = None;
-    let mut before = known;
-    for call in calls {
-        let start = disk.length();
-        let mut after = before.after(call);
-        let outcome = match (&mut storage, call) {
-            (slot, Call::Open) => {
-                let opened = Storage::open(disk.clone(), &opening_with(limit_bytes, true));
-                opened.map(|(opened, recovered)| {
-                    // What a start returns counts from then on.
-                    after = Known::of(&opened, recovered);
-                    *slot = Some(opened);
-                })
-            }
-            (Some(storage), Call::RaiseBoot) => storage.raise_boot().map(drop),
-            (Some(storage), Call::Remember(peer)) => {
-                storage.remember_peer(NodeId(*peer), Incarnation(u64::from(*peer))).map(drop)
-            }
-            (Some(storage), Call::Save(output)) => storage.save(output),
-            (None, _) => panic!("a life begins with a start"),
-        };
-        let end = outcome.is_ok().then(|| disk.length());
-        spans.push(Span { start, end, before, after: after.clone() });
-        if let Err(error) = outcome {
-            assert!(error.is_disk_fault(), "{call:?}: {error}");
-            break;
-        }
-        before = after;
-    }
-    spans
-}
-
-impl Life {
-    fn new(name: &'static str, folder: Folder, limit_bytes: u64, calls: &[Call]) -> Life {
-        let mut life = Life { name, folder, limit_bytes, history: Vec::new(), spans: Vec::new() };
-        let disk = RecordingDisk::new(&life.folder, &[]);
-        let known = observe(&life, &life.folder).expect("a life begins on a sound disk");
-        life.spans = live(limit_bytes, &disk, known, calls);
-        life.history = disk.history();
-        assert!(life.history.len() <= 25, "{name}: {} changes are too many to try all", life.history.len());
-        life
-    }
-}
-
-/// Starts on a copy of these files and says what is known; without `--bootstrap`, so that an empty folder is
-/// nothing.
-fn observe(life: &Life, folder: &Folder) -> Result<Known, StorageError> {
-    match Storage::open(disk_of(folder), &opening_with(life.limit_bytes, false)) {
-        Ok((storage, recovered)) => Ok(Known::of(&storage, recovered)),
-        Err(StorageError::Empty { .. }) => Ok(Known::default()),
-        Err(error) => Err(error),
-    }
-}
 
 /// What the search met: counted, and asked at the end whether all kinds were there.
 #[derive(Default)]
@@ -184,6 +52,14 @@ impl Tally {
         self.met("an empty folder", folder.is_empty() && life.folder.is_empty());
         self.met("an identity and no log", segments == 0 && folder.contains_key(IDENTITY_FILE));
         self.met("several segments", segments > 1);
+        let snapshots = |ending: &str| {
+            folder.keys().filter(|name| name.starts_with("snapshot-") && name.ends_with(ending)).count()
+        };
+        self.met("a snapshot that was being written", snapshots(".jsonl.new") > 0);
+        self.met("a snapshot that was being received", snapshots(".jsonl.part") > 0);
+        self.met("a snapshot and the whole log", snapshots(".jsonl") > 0 && folder.contains_key(LOG));
+        self.met("a snapshot and a later log", snapshots(".jsonl") > 0 && !folder.contains_key(LOG));
+        self.met("two snapshots", snapshots(".jsonl") > 1);
     }
 }
 
@@ -194,12 +70,13 @@ fn check_state(life: &Life, folder: &Folder, allowed: &[Known], what: &str) -> K
     let known = observe(life, folder).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
     assert!(allowed.contains(&known), "{name}, {what}: {known:?}, expected one of {allowed:?}");
     let disk = disk_of(folder);
-    let open = || Storage::open(disk.clone(), &opening_with(life.limit_bytes, true));
+    let open = || Storage::open(disk.clone(), &opening_with(life.limit_bytes, FirstStart::Bootstrap));
     let made = known.after(&Call::Open);
     for start in ["a start", "a second start"] {
-        let (storage, recovered) = open().unwrap_or_else(|error| panic!("{name}, {what}, {start}: {error}"));
+        let (mut storage, recovered) =
+            open().unwrap_or_else(|error| panic!("{name}, {what}, {start}: {error}"));
         assert!(start == "a start" || recovered.torn.is_none(), "{name}, {what}: torn twice");
-        assert_eq!(Known::of(&storage, recovered), made, "{name}, {what}, {start}");
+        assert_eq!(Known::of(&mut storage, recovered), made, "{name}, {what}, {start}");
         drop(storage);
         disk.crash();
     }
@@ -209,7 +86,7 @@ fn check_state(life: &Life, folder: &Folder, allowed: &[Known], what: &str) -> K
 /// Cuts the power in the start after a power cut too, wherever it changes something.
 fn interrupt_recovery(life: &Life, folder: &Folder, known: &Known, tally: &mut Tally, what: &str) {
     let disk = RecordingDisk::new(folder, &[]);
-    let opened = Storage::open(disk.clone(), &opening_with(life.limit_bytes, true));
+    let opened = Storage::open(disk.clone(), &opening_with(life.limit_bytes, FirstStart::Bootstrap));
     drop(opened.unwrap_or_else(|error| panic!("{}, {what}: {error}", life.name)));
     let mut allowed = vec![known.clone()];
     if *known == Known::default() {
@@ -321,82 +198,6 @@ fn flip_bits(life: &Life, tally: &mut Tally) {
     }
 }
 
-/// The files that a life leaves when all goes well.
-fn files_after(life: &Life) -> Folder {
-    let mut files = Folder::new();
-    Medium::new(&life.folder, &life.history).states(Cuts::Few, |folder, lost| {
-        if lost == Lost::default() {
-            files = folder.clone();
-        }
-    });
-    files
-}
-
-const LARGE: u64 = SEGMENT_LIMIT_BYTES;
-
-/// What the lives below begin with: a node that has run and saved some entries.
-fn folder_of(outputs: &[Output]) -> Folder {
-    let mut calls = vec![Call::Open, Call::RaiseBoot];
-    calls.extend(outputs.iter().cloned().map(Call::Save));
-    let mut life =
-        Life { name: "before", folder: Folder::new(), limit_bytes: LARGE, history: vec![], spans: vec![] };
-    let disk = RecordingDisk::new(&life.folder, &[]);
-    live(LARGE, &disk, Known::default(), &calls);
-    life.history = disk.history();
-    files_after(&life)
-}
-
-/// Lives of at most some twenty changes each, which have between them all that a node does to its disk.
-fn lives() -> Vec<(Life, Vec<Call>)> {
-    let save = |term: Option<u64>, from: Option<i64>, entries: Vec<Entry>| {
-        Call::Save(output(term.map(|term| hard_state(term, Some(2))), from, entries))
-    };
-    let first =
-        vec![Call::Open, Call::RaiseBoot, Call::Remember(2), save(Some(1), None, entries(1, 0..1, 5))];
-    let running = vec![
-        Call::Open,
-        Call::RaiseBoot,
-        save(None, None, entries(2, 4..6, 250)),
-        save(Some(3), Some(2), entries(3, 2..3, 40)),
-        save(None, None, entries(3, 3..5, 700)),
-        save(Some(4), None, vec![]),
-    ];
-    let truncating = vec![
-        Call::Open,
-        save(Some(3), Some(1), vec![]),
-        save(None, None, entries(3, 1..4, 60)),
-        save(Some(5), Some(1), entries(4, 1..2, 10)),
-        save(None, Some(0), vec![]),
-        save(None, None, entries(5, 0..2, 300)),
-    ];
-    let growing = vec![
-        Call::Open,
-        save(None, None, entries(2, 4..5, 900)),
-        save(Some(3), Some(4), entries(3, 4..6, 100)),
-        save(None, None, entries(3, 6..7, 900)),
-    ];
-    let before = folder_of(&earlier_outputs());
-    let mut torn = folder_of(&with_last(&output(None, None, entries(2, 4..6, 600))));
-    let log = torn.get_mut(LOG).expect("a log");
-    log.truncate(log.len() - 300);
-    let mut drafts = before.clone();
-    drafts.insert(format!("{LOG}.new"), b"{\"crc\"".to_vec());
-    drafts.insert(format!("{IDENTITY_FILE}.new"), Vec::new());
-    drafts.insert("log-000002-from-4.jsonl.new".to_string(), vec![0; 600]);
-    let after_torn = vec![Call::Open, Call::RaiseBoot, save(None, None, entries(2, 4..5, 30))];
-    let life = |name, folder: &Folder, limit, calls: Vec<Call>| {
-        (Life::new(name, folder.clone(), limit, &calls), calls)
-    };
-    vec![
-        life("a first start", &Folder::new(), LARGE, first),
-        life("a node that runs", &before, LARGE, running),
-        life("a log that is truncated", &before, LARGE, truncating),
-        life("a log that grows", &before, 600, growing),
-        life("a start after a torn write", &torn, LARGE, after_torn.clone()),
-        life("a start with drafts left", &drafts, LARGE, after_torn),
-    ]
-}
-
 /// Tries something with every life, on two threads, and tells what was met.
 fn with_lives(what: &str, expected: &[&str], attempt: impl Fn(&Life, &[Call], &mut Tally) + Sync) {
     let count = lives().len();
@@ -436,6 +237,11 @@ fn in_every_state_that_a_power_cut_leaves_a_node_knows_what_was_acknowledged() {
         "an empty folder",
         "an identity and no log",
         "several segments",
+        "a snapshot that was being written",
+        "a snapshot that was being received",
+        "a snapshot and the whole log",
+        "a snapshot and a later log",
+        "two snapshots",
         "what was under way counts",
         "what was under way is gone",
         "recovery cut short",

@@ -1,6 +1,7 @@
 //! From a client's line to a `Request`. The line is looked at once; a write leaves here as the text that goes
 //! into the log. A bad line costs its sender an answer and nobody else anything.
 
+use super::operator::{self, OperatorOp};
 use super::response::{ErrorCode, Response};
 use crate::json::{self, Problem, Text, shown};
 use crate::kv::command::Write;
@@ -52,6 +53,8 @@ pub enum Op {
     },
     /// To be told how the node is.
     Status,
+    /// An operator's wish.
+    Operator(OperatorOp),
 }
 
 /// What to read from the store.
@@ -104,7 +107,7 @@ pub fn parse(line: &[u8]) -> Result<Request, BadRequest> {
     };
     let mut fields = Fields::read(text);
     let id = read_id(&mut fields);
-    let op = read_op(&mut fields);
+    let op = read_op(&mut fields, text);
     match (op, fields.problem()) {
         (Some(op), None) => Ok(Request { id, op }),
         (_, problem) => {
@@ -152,7 +155,7 @@ fn id_in_spite_of_all(line: &str) -> Option<RequestKey> {
 }
 
 /// Reads what is asked for. None, or something but with a problem noted in `fields`, when it is not valid.
-fn read_op(fields: &mut Fields<'_>) -> Option<Op> {
+fn read_op(fields: &mut Fields<'_>, text: &str) -> Option<Op> {
     let at = fields.get(Field::Op).map_or(0, |member| member.at);
     let op = fields.op()?;
     match op.content.as_ref() {
@@ -176,9 +179,18 @@ fn read_op(fields: &mut Fields<'_>) -> Option<Op> {
             fields.client_seq();
             Some(Op::Status)
         }
+        // Whatever else may be wrong with such a line is said in one way only.
+        name if operator::OPS.contains(&name) => match operator::read(text) {
+            Ok(op) => Some(Op::Operator(op)),
+            Err(why) => {
+                fields.note(at, why);
+                None
+            }
+        },
         other => {
-            let other = shown(other);
-            fields.note(at, format!("unknown op `{other}`; there are get, set, delete, cas, scan, status"));
+            let (other, operators) = (shown(other), operator::OPS.join(", "));
+            let known = format!("get, set, delete, cas, scan, status, {operators}");
+            fields.note(at, format!("unknown op `{other}`; there are {known}"));
             None
         }
     }
@@ -210,6 +222,7 @@ mod tests {
             Op::Write(command) => command.text().to_owned(),
             Op::Read { read, stale } => format!("{read:?} stale={stale}"),
             Op::Status => "status".to_owned(),
+            Op::Operator(op) => format!("{op:?}"),
         };
         (op, id.map(|id| id.text().to_owned()))
     }
@@ -290,11 +303,18 @@ mod tests {
             (r#"{"op":null}"#, "`op` must be a string, not `null`, at byte 7"),
             (
                 r#"{"op":"noop"}"#,
-                "unknown op `noop`; there are get, set, delete, cas, scan, status, at byte 7",
+                "unknown op `noop`; there are get, set, delete, cas, scan, status, members, change, \
+                 transfer, snapshot, at byte 7",
+            ),
+            (
+                r#"{"op":"configuration"}"#,
+                "unknown op `configuration`; there are get, set, delete, cas, scan, status, members, change, \
+                 transfer, snapshot, at byte 7",
             ),
             (
                 r#"{"op":"GET\u001b[31m"}"#,
-                "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, at byte 7",
+                "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, change, \
+                 transfer, snapshot, at byte 7",
             ),
         ]);
     }

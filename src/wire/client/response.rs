@@ -4,7 +4,7 @@
 use super::request::RequestKey;
 use crate::json;
 use crate::kv::{Answer, Page};
-use crate::types::{Index, NodeId, Term};
+use crate::types::{Configuration, Index, NodeId, Term};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
@@ -28,6 +28,10 @@ pub enum ErrorCode {
     Unavailable,
     /// No outcome in time: it may have happened, may still happen, or never.
     Timeout,
+    /// Only the leader does this; nothing was done.
+    NotLeader,
+    /// It can not be done, for the reason given; nothing was done.
+    Refused,
 }
 
 impl ErrorCode {
@@ -41,6 +45,8 @@ impl ErrorCode {
             ErrorCode::Busy => "busy",
             ErrorCode::Unavailable => "unavailable",
             ErrorCode::Timeout => "timeout",
+            ErrorCode::NotLeader => "not_leader",
+            ErrorCode::Refused => "refused",
         }
     }
 }
@@ -66,6 +72,23 @@ pub enum Response {
     },
     /// The answer to a `status`.
     Status(Box<Status>),
+    /// The answer to `members`.
+    Members(Box<Members>),
+    /// The first step of a change of members is committed.
+    Changed {
+        /// Where it stands in the log.
+        index: Index,
+    },
+    /// Another node leads.
+    Transferred {
+        /// Which.
+        leader: NodeId,
+    },
+    /// A snapshot is durable.
+    SnapshotTaken {
+        /// The last index that it covers; -1 when nothing was applied yet, and none was taken.
+        index: Index,
+    },
     /// It was not done, or not known to be.
     Error {
         /// What a program goes by.
@@ -100,6 +123,21 @@ pub struct Status {
     pub applied_hash: u64,
     /// For how long the process has been running, in milliseconds.
     pub uptime_ms: u64,
+}
+
+/// Who belongs to the cluster, as a node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The node that answers.
+    pub node: NodeId,
+    /// Whom it takes for the leader.
+    pub leader: Option<NodeId>,
+    /// Where the configuration stands in the log; -1 when the log begins under it.
+    pub index: Index,
+    /// Whether that is committed, as far as the node knows.
+    pub is_committed: bool,
+    /// The configuration.
+    pub configuration: Arc<Configuration>,
 }
 
 /// How a node sees another.
@@ -142,6 +180,13 @@ impl Response {
                 put(out, format_args!(",\"index\":{index}"));
             }
             Response::Status(status) => render_status(status, out),
+            Response::Members(members) => render_members(members, out),
+            Response::Changed { index } | Response::SnapshotTaken { index } => {
+                put(out, format_args!("\"ok\":true,\"index\":{index}"));
+            }
+            Response::Transferred { leader } => {
+                put(out, format_args!("\"ok\":true,\"leader\":{}", leader.0));
+            }
             Response::Error { code, message } => render_error(*code, message, out),
         }
         push(out, "}\n");
@@ -152,7 +197,9 @@ fn render_answer(answer: &Answer, out: &mut Vec<u8>) {
     match answer {
         // Nobody waits for a leader's own entry; its line would say no more than that it is done.
         Answer::Noop => push(out, "\"ok\":true"),
-        Answer::Set { index } => put(out, format_args!("\"ok\":true,\"index\":{index}")),
+        Answer::Set { index } | Answer::Configured { index } => {
+            put(out, format_args!("\"ok\":true,\"index\":{index}"));
+        }
         Answer::Deleted { index, deleted } => {
             put(out, format_args!("\"ok\":true,\"index\":{index},\"deleted\":{deleted}"));
         }
@@ -186,6 +233,33 @@ fn render_page(page: &Page, out: &mut Vec<u8>) {
         out.push(b'}');
     }
     put(out, format_args!("],\"more\":{}", page.more));
+}
+
+fn render_members(members: &Members, out: &mut Vec<u8>) {
+    let Members { node, leader, index, is_committed, configuration } = members;
+    let leader = leader.map_or_else(|| "null".to_owned(), |leader| leader.0.to_string());
+    put(out, format_args!("\"ok\":true,\"node\":{},\"leader\":{leader},\"index\":{index}", node.0));
+    put(out, format_args!(",\"committed\":{is_committed}"));
+    let next_voters = configuration.next_voters.clone().unwrap_or_default();
+    for (name, ids) in [
+        ("voters", &configuration.voters),
+        ("outgoing", &configuration.outgoing),
+        ("learners", &configuration.learners),
+        ("next_voters", &next_voters),
+    ] {
+        let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+        put(out, format_args!(",\"{name}\":[{}]", ids.join(",")));
+    }
+    push(out, ",\"addresses\":[");
+    for (place, (id, member)) in configuration.members.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        put(out, format_args!("{comma}{{\"id\":{},\"peer\":", id.0));
+        json::push_string(out, &member.peer);
+        push(out, ",\"client\":");
+        json::push_string(out, &member.client);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 fn render_status(status: &Status, out: &mut Vec<u8>) {
@@ -248,6 +322,7 @@ mod tests {
             (Response::Got { value: current.clone(), index }, r#"{"ok":true,"value":{"a": 1.0},"index":7}"#),
             (Response::Got { value: None, index: Index::NONE }, r#"{"ok":true,"value":null,"index":-1}"#),
             (Response::Written(Answer::Set { index }), r#"{"ok":true,"index":7}"#),
+            (Response::Written(Answer::Configured { index }), r#"{"ok":true,"index":7}"#),
             (
                 Response::Written(Answer::Deleted { index, deleted: true }),
                 r#"{"ok":true,"index":7,"deleted":true}"#,

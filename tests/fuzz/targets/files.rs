@@ -8,7 +8,9 @@
 use super::{Seen, Target, assert_plain, within_memory};
 use raftkv::config::{Config, MAX_LINE_BYTES, MAX_NODES, MIN_LINE_BYTES};
 use raftkv::raft::{HardState, Log, Output};
-use raftkv::storage::{Disk, MemoryDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
+use raftkv::storage::{
+    Disk, FirstStart, MemoryDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError,
+};
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, MAX_NUMBER, NodeId};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +45,7 @@ fn opening() -> Opening {
         cluster: "demo".to_string(),
         node: NodeId(1),
         voters: vec![NodeId(1), NodeId(2), NodeId(3)],
-        bootstrap: true,
+        first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0xabcd),
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
@@ -219,7 +221,7 @@ fn cluster_toml(bytes: &[u8]) -> Seen {
         }
         Err(error) => {
             let message = error.to_string();
-            assert!(!message.contains(char::is_control), "{message:?}");
+            assert!(!message.contains(char::is_control), "a control character: {message:?}");
             let behind = message.strip_prefix("folder/cluster.toml:").expect("the file's name");
             let number = behind.split_once(':').and_then(|(number, _)| number.parse::<usize>().ok());
             if let Some(number) = number {

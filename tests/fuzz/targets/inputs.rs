@@ -26,7 +26,7 @@ use raftkv::raft::{
 };
 use raftkv::types::{Command, Entry, EntryId, Index, NodeId, RequestId, Term};
 use raftkv::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A row of choices.
 pub const CORE_INPUTS: Target = Target {
@@ -93,6 +93,14 @@ enum Crash {
     AfterSends,
 }
 
+/// Proposals that a start of a peer passed on in a term.
+#[derive(Default)]
+struct PassedOn {
+    numbers: BTreeSet<u64>,
+    /// It says that it has heard what became of all below this number.
+    heard: u64,
+}
+
 struct World {
     nodes: Vec<NodeId>,
     settings: Settings,
@@ -105,6 +113,8 @@ struct World {
     peers: BTreeMap<NodeId, Peer>,
     under_way: VecDeque<Message>,
     chronicle: Chronicle,
+    /// What peers passed on, by term, peer and its start.
+    passed_on: BTreeMap<(Term, NodeId, u64), PassedOn>,
     next_request: u64,
     next_read: u64,
     reads_ready: u64,
@@ -149,6 +159,7 @@ impl World {
             peers,
             under_way: VecDeque::new(),
             chronicle,
+            passed_on: BTreeMap::new(),
             next_request: 0,
             next_read: 0,
             reads_ready: 0,
@@ -266,6 +277,11 @@ impl World {
     }
 
     fn step(&mut self, input: Input) {
+        if let Input::Message(Message { from, term, body: Body::ForwardProposals(forward), .. }) = &input {
+            let known = self.passed_on.entry((*term, *from, forward.boot)).or_default();
+            known.numbers.extend(forward.proposals.iter().map(|proposal| proposal.request.number));
+            known.heard = known.heard.max(forward.heard);
+        }
         let (term, voted_for) = (self.raft.term(), self.raft.voted_for());
         let (commit, applied) = (self.raft.commit_index(), self.raft.last_applied());
         self.raft.step(input, &mut self.output);
@@ -353,9 +369,13 @@ impl World {
             disk.entries.push(entry.clone());
         }
         let saved = Log::new(EntryId::NONE, disk.entries.clone());
-        assert_eq!(&saved, self.raft.log(), "what is on disk is what the core has");
+        assert_eq!(&saved, self.raft.log(), "P8: what is on disk is what the core has");
         let (term, voted_for) = (self.raft.term(), self.raft.voted_for());
-        assert_eq!(disk.hard_state, HardState { term, voted_for });
+        assert_eq!(
+            disk.hard_state,
+            HardState { term, voted_for },
+            "P8: what is on disk is what the core has"
+        );
     }
 
     fn send(&mut self, messages: Vec<Message>) {
@@ -448,7 +468,8 @@ impl World {
     }
 
     /// P9, as far as one leader can see to it: in its term each start of a node has its proposals in order
-    /// and none twice.
+    /// and none twice; and none of those that were passed on overtakes another, unless that was refused
+    /// and its sender knows.
     fn requests_stand_once(&mut self) {
         let mut newest = BTreeMap::new();
         let of_term = self.raft.log().after(Index::NONE).iter().filter(|it| it.term == self.raft.term());
@@ -459,6 +480,12 @@ impl World {
                 "P9: {node}/{boot}/{number} after {before:?}"
             );
             if node != ME {
+                let next = before.map_or(0, |before| before + 1);
+                let known = self.passed_on.get(&(self.raft.term(), node, boot));
+                let is_known = known.is_some_and(|known| known.numbers.contains(&number));
+                assert!(is_known, "P9: {node}/{boot}/{number} was not passed on in this term");
+                let heard = known.map_or(0, |known| known.heard);
+                assert!(number == next || number <= heard, "P9: {node}/{boot}/{number} overtakes {next}");
                 self.seen.insert("took what was passed on");
             }
         }
@@ -595,7 +622,8 @@ impl World {
     /// Any stretch of the proposals that a start of a node numbered, in any order and as often as it likes.
     fn any_forward(&self, node: NodeId, choices: &mut Choices<'_>) -> Body {
         let boot = 1 + choices.below(3) as u64;
-        let (first_number, heard) = (choices.below(6) as u64, choices.below(8) as u64);
+        // Who says that it has heard of everything may be overtaken by anything, so that is seldom said.
+        let (first_number, heard) = (choices.below(6) as u64, choices.one_of(&[0, 0, 0, 0, 0, 1, 2, 7]));
         let room = self.raft.log().last().index < Index(MAX_LOG as i64);
         let count = if room { choices.below(4) as u64 } else { 0 };
         let request = |number| RequestId { node, boot, number };
@@ -654,6 +682,7 @@ fn start(disk: &Disk, nodes: &[NodeId], settings: &Settings, seed: u64) -> RaftS
         id: ME,
         boot: disk.boot,
         configuration: Configuration::new(nodes.iter().copied()),
+        may_vote: true,
         hard_state: disk.hard_state,
         log: Log::new(EntryId::NONE, disk.entries.clone()),
         seed,

@@ -3,6 +3,7 @@
 use super::{Seen, Target, assert_plain, within_memory};
 use raftkv::kv::command::{self, Reading};
 use raftkv::kv::{Applied, KvStore};
+use raftkv::raft::message::{Body, Message};
 use raftkv::types::{Entry, NodeId, Term};
 use raftkv::wire::client::{self, Op, Read, Request, RequestKey, Response};
 use raftkv::wire::line::{LineReader, Next};
@@ -132,7 +133,7 @@ fn answer(op: Op, store: &mut KvStore, seen: &mut Seen) -> Response {
             assert!(page.items.iter().all(|item| item.key.starts_with(&prefix)));
             Response::Scanned { page, index }
         }
-        Op::Status => {
+        Op::Status | Op::Operator(_) => {
             seen.insert("status");
             Response::error(client::ErrorCode::Unavailable, "there is no node here")
         }
@@ -168,12 +169,31 @@ fn peer_line(line: &[u8]) -> Seen {
         let taken = within_memory(line.len(), 64, || decode(line, &ends));
         note_decoded(&taken, &mut seen);
         if let Ok(Decoded::Line(known)) = taken {
+            if let PeerLine::Envelope(envelope) = &known {
+                assert_steppable(&envelope.message, &ends);
+            }
             let again = encoded(&known);
             assert_eq!(decode(&again, &ends), Ok(Decoded::Line(known.clone())));
             assert_eq!(encoded(&known), again);
         }
     }
     seen
+}
+
+/// What `decode` promises of a message, looked at once more: the core relies on it.
+fn assert_steppable(message: &Message, ends: &Ends) {
+    assert_eq!((message.from, message.to), (ends.peer, ends.me), "a message of or for somebody else");
+    let ahead = message.term.0.saturating_sub(ends.term.0);
+    assert!(ahead <= 1 << 32, "{ahead} terms ahead");
+    if let Body::AppendEntries(append) = &message.body {
+        let mut before = append.prev;
+        for entry in &append.entries {
+            assert_eq!(entry.index.0 - before.index.0, 1, "a gap before {}", entry.id());
+            assert!(entry.term >= before.term, "terms fall at {}", entry.id());
+            before = entry.id();
+        }
+        assert!(before.term <= message.term, "{} in term {}", before, message.term);
+    }
 }
 
 /// A line without its newline, as the reader of lines hands it out.

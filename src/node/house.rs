@@ -1,0 +1,212 @@
+//! What a node does with snapshots and members beside the order of a batch: taking and receiving snapshots,
+//! letting go of the log that they cover, and of what is remembered of nodes that have left.
+
+use super::operations::{Operation, OperationOutcome};
+use super::snapshots::LogSize;
+use super::{Fault, Install, Node, Rejection, Rim, Work};
+use crate::raft::{Body, Input, MemberChange, Message, Output, RoleName};
+use crate::storage::{Disk, SnapshotMeta};
+use crate::types::{EntryId, Index, Member, NodeId};
+
+/// The version of what nodes say to each other that first knew entries that change members.
+const MEMBERS_VERSION: u32 = 2;
+
+impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
+    /// An operator wants something.
+    pub(super) fn operate(&mut self, operation: Operation, ticket: T, rim: &mut impl Rim<T>) {
+        match operation {
+            Operation::ChangeMembers(change) => {
+                if let Some(id) = self.outdated_member() {
+                    rim.settle(ticket, OperationOutcome::ChangeTooNew(id));
+                    return;
+                }
+                let request = self.operations.ask(ticket);
+                self.raft.step(Input::ChangeMembers { request, change }, &mut self.output);
+            }
+            Operation::Transfer(heir) => {
+                if let Some(earlier) = self.operations.ask_transfer(ticket) {
+                    rim.settle(earlier, OperationOutcome::TransferGivenUp);
+                }
+                self.raft.step(Input::Transfer { heir }, &mut self.output);
+            }
+            Operation::Snapshot => self.snapshots.want(ticket),
+        }
+    }
+
+    /// A member that does not know, as far as it is known here, what an entry that changes members is. It
+    /// would have to stop there: a rolling upgrade comes first, to its end.
+    fn outdated_member(&self) -> Option<NodeId> {
+        let knows = |id: NodeId| {
+            id == self.raft.id() || self.versions.get(&id).is_some_and(|newest| *newest >= MEMBERS_VERSION)
+        };
+        self.raft.configuration().members().find(|id| !knows(*id))
+    }
+
+    /// A member that has lost its data shows itself with another folder. It may have voted and acknowledged
+    /// what nobody else knows of, so as the voter that it was it never comes back: the leader removes it, and
+    /// then adds it as somebody new under its old name, who gets the log first. It says so again and again until
+    /// it is let in, so each step waits for nothing but its turn.
+    ///
+    /// Why that is safe: the removal is committed without it, by a majority of the voters with it and one of
+    /// those without, so every later leader has the removal in its log and counts no word of the old one. In
+    /// terms up to then the new one cannot vote: it does not vote at all before an entry that names its new
+    /// incarnation as a voter's has come to it, which was made in that term or a later one.
+    pub fn let_in_again(&mut self, peer: NodeId, member: Member) {
+        let configuration = self.raft.configuration();
+        let known = configuration.members.get(&peer);
+        let is_let_in = known.is_some_and(|known| known.incarnation == member.incarnation);
+        if self.raft.role() != RoleName::Leader || is_let_in {
+            return;
+        }
+        let change = if configuration.is_member(peer) {
+            MemberChange { remove: [peer].into(), ..MemberChange::default() }
+        } else {
+            MemberChange { add: [(peer, member)].into(), ..MemberChange::default() }
+        };
+        self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
+    }
+
+    /// This node has lost its data, and the log says by now that its new folder belongs to a voter.
+    fn vote_again(&mut self) -> Result<(), Fault> {
+        let (id, configuration) = (self.raft.id(), self.raft.configuration());
+        let own = Some(self.storage.identity().incarnation);
+        let is_let_in = configuration.members.get(&id).is_some_and(|member| member.incarnation == own);
+        if !self.storage.may_vote() && is_let_in && configuration.is_voter(id) {
+            self.storage.allow_vote()?;
+            self.raft.step(Input::AllowVote, &mut self.output);
+        }
+        Ok(())
+    }
+
+    /// Reads the pieces of snapshots that are to be sent, and sends them. One that is gone is asked for again
+    /// by its number, and under its new name.
+    pub(super) fn send_chunks(&mut self, messages: Vec<Message>, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        for mut message in messages {
+            let Body::InstallSnapshot(request) = &mut message.body else {
+                panic!("only InstallSnapshot carries a piece of a snapshot");
+            };
+            let max_bytes = self.settings.max_chunk_bytes;
+            if let Some(chunk) = self.storage.read_chunk(request.snapshot, request.offset, max_bytes)? {
+                (request.lines, request.is_last) = (chunk.lines, chunk.is_last);
+                self.send(vec![message], rim);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the pieces of a snapshot that were received.
+    pub(super) fn write_chunks(&mut self, output: &mut Output) -> Result<(), Fault> {
+        for chunk in std::mem::take(&mut output.chunks) {
+            self.storage.receive_chunk(chunk.snapshot, chunk.offset, &chunk.lines)?;
+            if chunk.is_last {
+                self.received = Some(chunk.snapshot);
+            }
+        }
+        Ok(())
+    }
+
+    /// After everything of a batch is carried out, disk and core say the same, and files may come and go.
+    pub(super) fn keep_house(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        if let Some(snapshot) = self.received.take() {
+            self.finish_receiving(snapshot, rim)?;
+        }
+        if let Some(last) = self.snapshots.taken()
+            && last.index > self.raft.log().base().index
+        {
+            self.storage.begin_whole_segment(last, self.raft.log().after(last.index))?;
+        }
+        let (base, last_applied) = (self.raft.log().base(), self.raft.last_applied());
+        if let Some(last) = self.snapshots.compactable(base, last_applied) {
+            self.storage.compact(last)?;
+            self.step_and_publish(Input::Compacted { last }, rim);
+        }
+        for ticket in self.snapshots.served() {
+            rim.settle(ticket, OperationOutcome::SnapshotTaken(self.raft.log().base()));
+        }
+        self.vote_again()?;
+        self.forget_those_who_left(rim)
+    }
+
+    /// A snapshot is there whole, if it is sound. From when it is durable, a start would use it; so the log
+    /// begins after it at once.
+    fn finish_receiving(&mut self, snapshot: EntryId, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        let meta = match self.storage.finish_receiving(snapshot)? {
+            Ok(meta) => meta,
+            Err(unsound) => {
+                rim.unsound(snapshot, &unsound);
+                self.step_and_publish(Input::SnapshotRefused, rim);
+                return Ok(());
+            }
+        };
+        let (last, configuration) = (meta.last, meta.configuration.clone());
+        let output = self.step_and_publish(Input::SnapshotReceived { last, configuration }, rim);
+        if output.installed == Some(last) {
+            self.storage.restart_log(last, self.raft.log().after(last.index))?;
+            for ticket in self.writes.overtaken(last.term) {
+                rim.reject(ticket, Rejection::Timeout);
+            }
+            self.to_install = Some(meta);
+        } else {
+            self.snapshots.is_durable(last);
+        }
+        Ok(())
+    }
+
+    fn step_and_publish(&mut self, input: Input, rim: &mut impl Rim<T>) -> Output {
+        let mut output = Output::default();
+        self.raft.step(input, &mut output);
+        self.publish(&mut output, rim);
+        output
+    }
+
+    /// Hands the application the snapshot that the log begins after. It has applied less.
+    pub(super) fn hand_out_snapshot(
+        &mut self,
+        meta: SnapshotMeta,
+        rim: &mut impl Rim<T>,
+    ) -> Result<(), Fault> {
+        let lines = self.storage.open_snapshot(meta.last)?;
+        let lines = lines.unwrap_or_else(|| panic!("the snapshot of {} is gone", meta.last));
+        self.handed_out = meta.last.index;
+        self.is_polling = false;
+        rim.work(Work::Install(Install { meta, lines: Box::new(lines) }));
+        Ok(())
+    }
+
+    /// Whether a snapshot is to be taken of what is applied up to `applied`.
+    pub(super) fn is_snapshot_due(&self, applied: Index) -> bool {
+        let entries = u64::try_from(applied.0 - self.raft.log().base().index.0).unwrap_or(0);
+        let size = LogSize { bytes: self.storage.log_bytes(), entries };
+        self.snapshots.is_due(size, self.raft.is_sending_snapshot())
+    }
+
+    /// A node that has left may come back with another folder, once it is certain that it has left.
+    fn forget_those_who_left(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        let index = self.raft.configuration_index();
+        if index == self.members_kept || index > self.raft.commit_index() {
+            return Ok(());
+        }
+        self.members_kept = index;
+        let configuration = self.raft.configuration();
+        rim.members(configuration, true);
+        Ok(self.storage.forget_peers(|peer| !configuration.is_member(peer))?)
+    }
+
+    /// Answers operators whose wish has come to something.
+    pub(super) fn settle_operations(&mut self, rim: &mut impl Rim<T>) {
+        let (log, commit_index) = (self.raft.log(), self.raft.commit_index());
+        let fate = |entry: EntryId| {
+            // What lies before the base is committed, but no one can say any more what stood there.
+            let is_known = entry.index > log.base().index && entry.index <= commit_index;
+            is_known.then(|| log.contains(entry))
+        };
+        for (ticket, outcome) in self.operations.settled(fate) {
+            rim.settle(ticket, outcome);
+        }
+        if let Some(leader) = self.raft.leader().filter(|leader| *leader != self.raft.id())
+            && let Some(ticket) = self.operations.take_transfer()
+        {
+            rim.settle(ticket, OperationOutcome::Transferred(leader));
+        }
+    }
+}
