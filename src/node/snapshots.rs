@@ -105,8 +105,8 @@ impl<T> Snapshots<T> {
         self.taken.take()
     }
 
-    /// The view that was handed out is written. Whoever writes it may be heard before the application that has
-    /// handed it out: a small store is written quickly, and a poll may be slow.
+    /// The view that was handed out is written. Whoever writes it may be heard before the application that
+    /// has handed it out: a small store is written quickly, and a poll may be slow.
     pub fn written(&mut self, last: EntryId) {
         match self.phase {
             Phase::Asked { .. } => self.is_written_early = true,
@@ -189,9 +189,9 @@ mod tests {
         assert!(snapshots.is_due(LogSize { bytes: 1, entries: 1 }, false), "the second waits");
     }
 
-    /// A small snapshot is written before the view is heard of, or in the same batch. The node once waited for
-    /// it for good, took no other one, and its log grew without end; and without its segment, the log would be
-    /// cut in memory and not on disk.
+    /// A small snapshot is written before the view is heard of, or in the same batch. The node once waited
+    /// for it for good, took no other one, and its log grew without end; and without its segment, the log
+    /// would be cut in memory and not on disk.
     #[test]
     fn a_snapshot_that_is_written_at_once_has_its_segment_too_and_another_follows() {
         for is_early in [true, false] {
