@@ -101,7 +101,7 @@ fn a_cluster_grows_from_one_to_five_and_shrinks_back_under_load() {
     let known = addresses_of(&cluster, &[5]);
     assert_voters(&operate(&known, "remove 2 3"), &[4, 5]);
     assert_voters(&operate(&known, "remove 4"), &[5]);
-    [2, 3, 4].map(|id| cluster.retire(id));
+    (2..=4).for_each(|id| cluster.retire(id));
     crowd.judge(&cluster);
 }
 
