@@ -1,4 +1,5 @@
-//! A backup: everything that was written before it began, as a node's snapshot, fetched while the cluster runs.
+//! A backup: everything that was written before it began, as a node's snapshot, fetched while the cluster
+//! runs.
 //!
 //! ```text
 //!   get          linearizable, so the node has applied everything that was answered before

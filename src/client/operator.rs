@@ -1,5 +1,5 @@
-//! What an operator wants, carried out: the node that leads is found, whichever nodes are known at first, and a
-//! change of members is followed until it is finished.
+//! What an operator wants, carried out: the node that leads is found, whichever nodes are known at first, and
+//! a change of members is followed until it is finished.
 //!
 //! ```text
 //!   add 4 ...   find who leads ──> change ──> learner catches up ──> joint ──> done
@@ -170,8 +170,8 @@ enum Begun {
     Yes,
 }
 
-/// Asks for a change until it is begun, and waits until it is finished. The answer is the leader's word on who
-/// belongs to the cluster then.
+/// Asks for a change until it is begun, and waits until it is finished. The answer is the leader's word on
+/// who belongs to the cluster then.
 fn change_members(cluster: &mut Cluster, change: &Change) -> Result<String, Failure> {
     let request = format!("{{\"op\":\"change\",{}", &change.json()[1..]);
     let mut begun = Begun::No;

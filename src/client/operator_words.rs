@@ -1,5 +1,5 @@
-//! What an operator types: `replace 3 4 HOST:PORT HOST:PORT` into a [`Wish`]. What a wish takes to come true is
-//! said in [`super::operator`] and [`super::backup`].
+//! What an operator types: `replace 3 4 HOST:PORT HOST:PORT` into a [`Wish`]. What a wish takes to come true
+//! is said in [`super::operator`] and [`super::backup`].
 
 use super::words::{Usage, Word, usage};
 use crate::config;

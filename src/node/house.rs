@@ -118,7 +118,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         let (base, last_applied) = (self.raft.log().base(), self.raft.last_applied());
         if let Some(last) = self.snapshots.compactable(base, last_applied) {
             self.storage.compact(last)?;
-            self.step_and_publish(Input::Compacted { last }, rim);
+            let output = self.step_and_publish(Input::Compacted { last }, rim);
+            rim.forget(output.forgotten);
         }
         let base = self.raft.log().base();
         for ticket in self.snapshots.served(self.handed_out <= base.index) {

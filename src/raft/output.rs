@@ -100,9 +100,9 @@ pub struct Output {
     /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are
     /// the last.
     pub chunks_to_send: Vec<Message>,
-    /// Save: the log begins after this entry, whose snapshot is durable, and goes on with `entries`. Of what was
-    /// there before, nothing stays: what follows the entry is among them. Only ever the answer to a snapshot
-    /// that was received.
+    /// Save: the log begins after this entry, whose snapshot is durable, and goes on with `entries`. Of what
+    /// was there before, nothing stays: what follows the entry is among them. Only ever the answer to a
+    /// snapshot that was received.
     pub installed: Option<EntryId>,
     /// Save: pieces of a snapshot. They need not be durable before it is whole.
     pub chunks: Vec<ReceivedChunk>,
@@ -118,6 +118,8 @@ pub struct Output {
     pub refused: Vec<(RequestId, Refusal)>,
     /// Publish: what became of changes of members, by the numbers they were asked for with.
     pub changes: Vec<(u64, ChangeOutcome)>,
+    /// Publish: entries that the log has forgotten. To drop many takes time, so not where anybody waits.
+    pub forgotten: Vec<Entry>,
     /// Publish: the lead is not handed over.
     pub transfer_refused: Option<TransferRefusal>,
     /// Publish: all reads up to this number may be served from this index on.
@@ -143,8 +145,8 @@ impl Output {
         self.hard_state.is_some() || log_changes
     }
 
-    /// Records that the log begins after `base` and goes on with `entries`, whatever this batch was to save of
-    /// it so far.
+    /// Records that the log begins after `base` and goes on with `entries`, whatever this batch was to save
+    /// of it so far.
     pub(super) fn save_restart(&mut self, base: EntryId, entries: &[Entry]) {
         self.installed = Some(base);
         self.truncate_from = None;

@@ -22,7 +22,7 @@ use super::output::{Output, ReceivedChunk};
 use super::progress::{Pace, Progress};
 use super::role::Role;
 use super::state::RaftState;
-use crate::types::{EntryId, NodeId, Term};
+use crate::types::{EntryId, NodeId, SnapshotLine, Term};
 
 /// A snapshot that is being received. It belongs to the term: another leader's file of the same entry need
 /// not be the same to the byte.
@@ -43,7 +43,7 @@ impl RaftState {
         }
         assert!(self.log.contains(last), "{self}: a snapshot of {last}, which is not in the log");
         self.configurations.compact(last.index);
-        self.log.compact(last);
+        output.forgotten = self.log.compact(last);
         output.notes.push(Note::Compacted { last });
     }
 
@@ -91,7 +91,7 @@ impl RaftState {
         }
         let Some(incoming) = &mut self.incoming else { return Received::Bytes(0) };
         if offset == incoming.received_bytes && !chunk.lines.is_empty() && !incoming.is_complete {
-            incoming.received_bytes += chunk.lines.iter().map(|line| line.size_bytes() as u64).sum::<u64>();
+            incoming.received_bytes += chunk.lines.iter().map(SnapshotLine::size_bytes).sum::<u64>();
             incoming.is_complete = chunk.is_last;
             output.chunks.push(chunk);
         }

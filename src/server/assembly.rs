@@ -122,13 +122,13 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
 
     let readable = Arc::new(disk.another_handle().map_err(StorageError::Disk)?);
     let (application_in, application) = bounded(2);
-    let (orders_in, orders) = bounded(1);
+    let (orders_in, orders) = bounded(2);
     let (work_in, work) = bounded(1);
     let (stale_in, stale_reads) = bounded(STALE_READS);
     let kv = KvThread {
         store,
         polls: application_in.clone(),
-        snapshots: orders_in,
+        snapshots: orders_in.clone(),
         work,
         stale_reads,
         board: Arc::clone(&board),
@@ -146,7 +146,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         max_line_bytes,
         endings: endings.clone(),
     };
-    let links = Links::new(greeter, addresses, work_in);
+    let links = Links::new(greeter, addresses, work_in, orders_in);
     let node = Node::new(raft, boot, storage, node_settings(&config, &clock));
     let raft = RaftThread { node, outbox, application, links, board: Arc::clone(&board), clock };
     endings.spawn_vital("raft", raft, RaftThread::run);

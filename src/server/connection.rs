@@ -12,7 +12,6 @@
 //! bytes; beyond that the reader stops reading, and the client feels it in its socket.
 
 use crate::kv::Answer;
-use crate::types::SnapshotLine;
 use crate::wire::client::{ErrorCode, RequestKey, Response};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -271,7 +270,7 @@ fn size_bytes(response: &Response) -> usize {
         }
         Response::Status(status) => FRAME_BYTES * (2 + status.peers.len()),
         Response::Members(members) => members.configuration.size_bytes(),
-        Response::SnapshotLines { lines, .. } => lines.iter().map(SnapshotLine::size_bytes).sum(),
+        Response::SnapshotLines { lines, .. } => lines.iter().map(|line| line.text().len() + 1).sum(),
         Response::Changed { .. } | Response::Transferred { .. } | Response::SnapshotTaken { .. } => 0,
         Response::Error { message, .. } => message.len(),
     };

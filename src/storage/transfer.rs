@@ -37,7 +37,7 @@ pub struct Chunk {
 impl Chunk {
     /// How many bytes of the file these are.
     pub fn size_bytes(&self) -> u64 {
-        self.lines.iter().map(|line| line.size_bytes() as u64).sum()
+        self.lines.iter().map(SnapshotLine::size_bytes).sum()
     }
 }
 
@@ -213,7 +213,7 @@ impl Receiver {
 
     fn take<D: Disk>(&mut self, disk: &mut D, lines: &[SnapshotLine]) -> Result<(), DiskFault> {
         for line in lines {
-            self.received_bytes += line.size_bytes() as u64;
+            self.received_bytes += line.size_bytes();
             if self.flaw.is_none() {
                 let bytes = [line.text().as_bytes(), b"\n"].concat();
                 match self.verifier.take(&bytes) {

@@ -48,8 +48,8 @@ impl History {
         Ok(())
     }
 
-    /// State Machine Safety's ground: what any node knows to be committed was at that moment on the disks of a
-    /// quorum, by the configuration in force on that node, and no other entry ever takes its place.
+    /// State Machine Safety's ground: what any node knows to be committed was at that moment on the disks of
+    /// a quorum, by the configuration in force on that node, and no other entry ever takes its place.
     fn committed_entries_stay(&mut self, nodes: &Nodes) -> Result<(), String> {
         for state in nodes.values().filter_map(|node| node.state.as_ref()) {
             let from = state.log().first_index().previous();

@@ -1,5 +1,5 @@
-//! What operators ask of a script's nodes: changes of members, transfers of the lead, and snapshots, taken and
-//! received.
+//! What operators ask of a script's nodes: changes of members, transfers of the lead, and snapshots, taken
+//! and received.
 
 use crate::cluster::Cluster;
 use crate::network::Filter;
@@ -58,8 +58,8 @@ impl Cluster {
         self.install(id, false)
     }
 
-    /// The snapshot that is wholly received is sound, and durable: says so in a batch of its own, or in one with
-    /// all messages that are under way to the node.
+    /// The snapshot that is wholly received is sound, and durable: says so in a batch of its own, or in one
+    /// with all messages that are under way to the node.
     pub fn install(&mut self, id: NodeId, after_messages: bool) -> Result<(), String> {
         let node = self.node(id)?;
         let draft = node.disk.whole.take().ok_or(format!("{id} has received no snapshot"))?;

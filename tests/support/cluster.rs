@@ -106,6 +106,9 @@ struct Seen {
     hashes: BTreeMap<i64, String>,
 }
 
+/// The server of this version.
+const SERVER: &str = env!("CARGO_BIN_EXE_raftkv-server");
+
 impl Cluster {
     /// A new cluster that has a leader.
     pub fn start(nodes: u16) -> Cluster {
@@ -114,12 +117,20 @@ impl Cluster {
 
     /// A new cluster that has a leader.
     pub fn of(plan: &Plan) -> Cluster {
+        Cluster::of_program(plan, Path::new(SERVER))
+    }
+
+    /// A new cluster of a server that may be another version's.
+    pub fn of_program(plan: &Plan, program: &Path) -> Cluster {
         let folder = scratch_folder();
         // Someone else may take a port before the server does: then all of it begins again.
         let (ports, nodes) = wait_until("a cluster has its ports", || {
             let ports = free_ports(usize::from(plan.nodes) * 2);
             fs::write(folder.path().join("cluster.toml"), plan.config(&ports)).expect("a file");
-            let start = |id| Some((id, Some(start(folder.path(), "cluster.toml", id, &["--bootstrap"])?)));
+            let start = |id| {
+                let started = start(folder.path(), program, "cluster.toml", id, &["--bootstrap"]);
+                Some((id, Some(started?)))
+            };
             let nodes: Option<BTreeMap<u16, Option<Process>>> = (1..=plan.nodes).map(start).collect();
             let ports = (1..=plan.nodes).zip(ports.chunks(2).map(|ports| [ports[0], ports[1]])).collect();
             Some((ports, nodes?))
@@ -230,14 +241,16 @@ impl Cluster {
 
     /// The same, with more arguments.
     pub fn restart_with(&mut self, id: u16, arguments: &[&str]) {
-        assert!(self.nodes[&id].is_none(), "n{id} runs");
-        let process =
-            wait_until("the node's ports are free again", || self.try_start("cluster.toml", id, arguments));
-        self.nodes.insert(id, Some(process));
+        self.restart_program(id, Path::new(SERVER), arguments);
     }
 
-    fn try_start(&self, config: &str, id: u16, arguments: &[&str]) -> Option<Process> {
-        start(self.folder.path(), config, id, arguments)
+    /// The same, with a server that may be another version's.
+    pub fn restart_program(&mut self, id: u16, program: &Path, arguments: &[&str]) {
+        assert!(self.nodes[&id].is_none(), "n{id} runs");
+        let process = wait_until("the node's ports are free again", || {
+            start(self.folder.path(), program, "cluster.toml", id, arguments)
+        });
+        self.nodes.insert(id, Some(process));
     }
 
     /// Settles where a node will be that does not run yet.
@@ -255,7 +268,7 @@ impl Cluster {
         let name = format!("node-{id}.toml");
         let text = self.plan.config_of([(id, &self.ports[&id][..])].into_iter());
         fs::write(self.folder.path().join(&name), text).expect("a file");
-        let start = || self.try_start(&name, id, &["--join"]);
+        let start = || start(self.folder.path(), Path::new(SERVER), &name, id, &["--join"]);
         let process = wait_until("the new node's ports are free", start);
         self.nodes.insert(id, Some(process));
     }
@@ -383,12 +396,12 @@ fn log_path(folder: &Path, id: u16) -> PathBuf {
 }
 
 /// Starts a node and waits until it serves. None when another process has one of its ports.
-fn start(folder: &Path, config: &str, id: u16, arguments: &[&str]) -> Option<Process> {
+fn start(folder: &Path, program: &Path, config: &str, id: u16, arguments: &[&str]) -> Option<Process> {
     let config = folder.join(config);
     let (config, id_text) = (config.to_str().expect("a path in UTF-8"), id.to_string());
     let mut all = vec!["--config", config, "--id", &id_text];
     all.extend(arguments);
-    let mut process = Process::start(&all, &log_path(folder, id));
+    let mut process = Process::start_program(program, &all, &log_path(folder, id));
     wait_until("the server has started", || {
         let ended = process.ended();
         let log = process.log();
