@@ -203,6 +203,29 @@ fn a_change_that_does_not_get_on_is_told_and_can_be_taken_back() {
     assert_eq!(status, Some(2), "{told}");
 }
 
+/// Once the leader wanted to hear from every member that it knows what a change of members is, also from those
+/// that are to leave: after a restart of the others, a dead node could not be replaced, nor a new one that
+/// never came be taken back.
+#[test]
+fn a_dead_node_is_replaced_by_a_leader_that_has_never_met_it() {
+    let mut cluster = Cluster::of(&plan(3));
+    cluster.kill(3);
+    for id in [1, 2] {
+        cluster.kill(id);
+    }
+    for id in [1, 2] {
+        cluster.restart(id);
+    }
+    cluster.leader();
+    cluster.start_new(4);
+    let words = format!("replace 3 {}", place_of(&cluster, 4));
+    // The two may not have met yet.
+    wait_until("n3 is replaced", || {
+        let (_, answer, _) = try_operate(&addresses_of(&cluster, &[1, 2]), &words);
+        (answer["voters"] == json!([1, 2, 4])).then_some(())
+    });
+}
+
 #[test]
 fn a_node_that_was_down_past_the_beginning_of_the_log_catches_up_by_a_snapshot() {
     let mut cluster = Cluster::of(&plan(3));
