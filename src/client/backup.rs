@@ -12,9 +12,9 @@
 
 use super::connection::{Answer, Cluster, Connection, Failure};
 use crate::storage::{SnapshotCheck, SnapshotMeta};
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, Term};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::fs::File;
@@ -75,16 +75,28 @@ fn backup_from(address: &str, timeout: Duration, path: &Path) -> Result<String, 
     draft.persist_noclobber(path).map_err(|error| here("name", error.error))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| here("sync", error))?;
     let SnapshotMeta { last, applied_hash, .. } = meta;
-    let answer = json!({
-        "ok": true,
-        "file": path.display().to_string(),
-        "index": last.index,
-        "term": last.term,
-        "applied_hash": format!("{applied_hash:016x}"),
-        "lines": lines,
-        "bytes": size_bytes,
-    });
-    Ok(answer.to_string())
+    let answer = Done {
+        ok: true,
+        file: path.display().to_string(),
+        index: last.index,
+        term: last.term,
+        applied_hash: format!("{applied_hash:016x}"),
+        lines,
+        bytes: size_bytes,
+    };
+    Ok(serde_json::to_string(&answer).expect("plain values can be written as JSON"))
+}
+
+/// The answer.
+#[derive(Serialize)]
+struct Done {
+    ok: bool,
+    file: String,
+    index: Index,
+    term: Term,
+    applied_hash: String,
+    lines: u64,
+    bytes: u64,
 }
 
 /// What was fetched.

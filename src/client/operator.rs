@@ -303,3 +303,49 @@ impl Drop for Watch {
         self.bar.finish_and_clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::operator_words::NewMember;
+
+    fn members(voters: &[u16], outgoing: &[u16], learners: &[u16], next_voters: &[u16]) -> Members {
+        let set = |ids: &[u16]| ids.iter().copied().collect();
+        Members {
+            node: 1,
+            leader: Some(1),
+            index: 7,
+            committed: true,
+            voters: set(voters),
+            outgoing: set(outgoing),
+            learners: set(learners),
+            next_voters: set(next_voters),
+            addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_change_is_finished_when_its_last_step_is_committed() {
+        let four = NewMember { id: 4, peer: "h:1".to_owned(), client: "h:2".to_owned() };
+        let change = Change { add: vec![four], remove: vec![3] };
+        for (members, expected) in [
+            (members(&[1, 2, 3], &[], &[], &[]), Stage::Absent),
+            (members(&[1, 2, 3], &[], &[4], &[1, 2, 4]), Stage::UnderWay),
+            (members(&[1, 2, 4], &[1, 2, 3], &[], &[]), Stage::UnderWay),
+            (Members { committed: false, ..members(&[1, 2, 4], &[], &[], &[]) }, Stage::UnderWay),
+            (members(&[1, 2, 4], &[], &[], &[]), Stage::Done),
+            // Another change is under way.
+            (members(&[1, 2, 3], &[], &[5], &[1, 2, 3, 5]), Stage::Absent),
+        ] {
+            assert_eq!(members.stage_of(&change), expected, "{members:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_takes_a_learner_back_is_finished_when_it_is_gone() {
+        let change = Change { add: Vec::new(), remove: vec![4] };
+        assert_eq!(members(&[1, 2, 3], &[], &[4], &[1, 2, 3, 4]).stage_of(&change), Stage::Absent);
+        assert_eq!(members(&[1, 2, 3], &[], &[4], &[]).stage_of(&change), Stage::Absent);
+        assert_eq!(members(&[1, 2, 3], &[], &[], &[]).stage_of(&change), Stage::Done);
+    }
+}
