@@ -178,10 +178,10 @@ impl From<String> for SnapshotFlaw {
 /// Checks a snapshot line by line, each when it comes: also before the next one is there.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    cluster: String,
-    last: EntryId,
-    /// What the first line said, and how many lines of content it announced.
-    header: Option<(SnapshotMeta, u64)>,
+    /// The cluster and the last entry that it must be a snapshot of; none when it may be any.
+    expected: Option<(String, EntryId)>,
+    /// What the first line said.
+    header: Option<Announced>,
     /// The lines of content so far.
     lines: u64,
     /// Over all lines so far.
@@ -189,11 +189,24 @@ pub(super) struct Verifier {
     is_complete: bool,
 }
 
+/// What a snapshot's first line says.
+#[derive(Clone, Debug)]
+pub(super) struct Announced {
+    pub meta: SnapshotMeta,
+    /// How many lines of content follow.
+    pub lines: u64,
+}
+
 impl Verifier {
     /// For the snapshot up to this entry, of this cluster.
     pub fn new(cluster: &str, last: EntryId) -> Verifier {
+        Verifier { expected: Some((cluster.to_string(), last)), ..Verifier::of_any() }
+    }
+
+    /// For any snapshot of any cluster.
+    pub fn of_any() -> Verifier {
         let checksum = RunningChecksum::default();
-        Verifier { cluster: cluster.to_string(), last, header: None, lines: 0, checksum, is_complete: false }
+        Verifier { expected: None, header: None, lines: 0, checksum, is_complete: false }
     }
 
     /// Takes the next line, its newline included; if it is one of the content, returns its members: what
@@ -211,7 +224,7 @@ impl Verifier {
                 self.header = Some(self.read_first(line)?);
                 None
             }
-            Some((_, announced)) if self.lines < *announced => {
+            Some(announced) if self.lines < announced.lines => {
                 self.lines += 1;
                 Some(members)
             }
@@ -227,13 +240,18 @@ impl Verifier {
 
     /// What the snapshot says of itself, when it is complete.
     pub fn finish(&self) -> Result<SnapshotMeta, SnapshotFlaw> {
+        self.announced().map(|announced| announced.meta.clone())
+    }
+
+    /// What its first line said, when it is complete.
+    pub fn announced(&self) -> Result<&Announced, SnapshotFlaw> {
         match &self.header {
-            Some((meta, _)) if self.is_complete => Ok(meta.clone()),
+            Some(announced) if self.is_complete => Ok(announced),
             Some(_) | None => Err("the end of the snapshot, found the end of the file".to_string().into()),
         }
     }
 
-    fn read_first(&self, line: &[u8]) -> Result<(SnapshotMeta, u64), SnapshotFlaw> {
+    fn read_first(&self, line: &[u8]) -> Result<Announced, SnapshotFlaw> {
         let damaged = |error| SnapshotFlaw::Damaged(format!("a snapshot's first line: {error}"));
         let object = read_checked_object(line)?;
         let FirstLine::<Box<RawValue>> { snapshot } = serde_json::from_slice(&object).map_err(damaged)?;
@@ -244,15 +262,19 @@ impl Verifier {
         let header: Header = serde_json::from_str(snapshot.get()).map_err(damaged)?;
         let Header { format: _, cluster, last, applied_hash, configuration, lines } = header;
         let index = u64::try_from(last.index.0).unwrap_or(u64::MAX);
-        if cluster != self.cluster {
-            Err(SnapshotFlaw::OtherCluster { found: cluster, expected: self.cluster.clone() })
-        } else if last != self.last {
-            Err(SnapshotFlaw::Damaged(format!("a snapshot up to {}, found one up to {last}", self.last)))
-        } else if index.max(last.term.0) > MAX_NUMBER {
-            Err(SnapshotFlaw::Damaged(format!("an entry of at most {MAX_NUMBER}, found {last}")))
-        } else {
-            Ok((SnapshotMeta { last, applied_hash, configuration }, lines))
+        match &self.expected {
+            Some((expected, _)) if cluster != *expected => {
+                return Err(SnapshotFlaw::OtherCluster { found: cluster, expected: expected.clone() });
+            }
+            Some((_, expected)) if last != *expected => {
+                return Err(format!("a snapshot up to {expected}, found one up to {last}").into());
+            }
+            Some(_) | None => {}
         }
+        if index.max(last.term.0) > MAX_NUMBER {
+            return Err(format!("an entry of at most {MAX_NUMBER}, found {last}").into());
+        }
+        Ok(Announced { meta: SnapshotMeta { last, applied_hash, configuration }, lines })
     }
 
     fn check_end(&self, line: &[u8]) -> Result<(), SnapshotFlaw> {
