@@ -25,6 +25,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     max_states: u64,
 
+    /// Ends a search when the process has so many GB of memory in use (Linux only).
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    max_gb: u64,
+
     /// How many threads search [default: one a processor].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -48,7 +52,11 @@ fn main() -> ExitCode {
     // A panic of the code under test is a finding, which is shown with the way to it.
     std::panic::set_hook(Box::new(|_| {}));
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let limits = Limits { max_states: arguments.max_states, threads: threads.unwrap_or(1).max(1) };
+    let limits = Limits {
+        max_states: arguments.max_states,
+        max_bytes: arguments.max_gb.saturating_mul(1_000_000_000),
+        threads: threads.unwrap_or(1).max(1),
+    };
     let chosen = if arguments.names.is_empty() { CONFIGURATIONS.iter().collect() } else { arguments.names };
     let (mut broken, mut cut_short) = (false, false);
     for configuration in chosen {

@@ -41,22 +41,28 @@ struct Arguments {
     #[arg(long, conflicts_with = "bootstrap")]
     join: bool,
 
+    /// The node belongs to the cluster and has lost its data. It comes back empty, without a vote, until the
+    /// leader has let it in again and it has caught up. With data there, it does nothing.
+    #[arg(long, conflicts_with_all = ["bootstrap", "join"])]
+    rejoin: bool,
+
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 fn main() -> ExitCode {
-    let Arguments { tool, config, id, data_dir, bootstrap, join, log_format } = Arguments::parse();
+    let Arguments { tool, config, id, data_dir, bootstrap, join, rejoin, log_format } = Arguments::parse();
     let id = match (tool, id) {
         (None, Some(id)) => id,
         (Some(tool), _) => return tools::run(&tool),
         (None, None) => unreachable!("without a subcommand, --id is required"),
     };
-    let first_start = match (bootstrap, join) {
-        (true, _) => FirstStart::Bootstrap,
-        (false, true) => FirstStart::Join,
-        (false, false) => FirstStart::Refused,
+    let first_start = match (bootstrap, join, rejoin) {
+        (true, _, _) => FirstStart::Bootstrap,
+        (_, true, _) => FirstStart::Join,
+        (_, _, true) => FirstStart::Rejoin,
+        (false, false, false) => FirstStart::Refused,
     };
     match run(&Options { config, id, data_dir, first_start, log_format }) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,

@@ -268,8 +268,8 @@ impl SnapshotLine {
     }
 
     /// How many bytes the line takes in the file, its newline included.
-    pub fn size_bytes(&self) -> usize {
-        self.text().len() + 1
+    pub fn size_bytes(&self) -> u64 {
+        self.text().len() as u64 + 1
     }
 }
 

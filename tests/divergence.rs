@@ -82,6 +82,7 @@ impl Member {
             id,
             boot,
             configuration: Configuration::new(voters.iter().copied()),
+            may_vote: true,
             hard_state: recovered.hard_state,
             log: Log::new(recovered.base, recovered.entries),
             seed: u64::from(id.0),

@@ -47,6 +47,7 @@ impl Cluster {
                 id,
                 boot: 1,
                 configuration: Configuration::new(ids.iter().copied()),
+                may_vote: true,
                 hard_state: HardState::default(),
                 log: Log::new(EntryId::NONE, Vec::new()),
                 seed: u64::from(id.0),

@@ -14,6 +14,7 @@
 //! set up     cluster nodes=3 [log="1 1 2"] [term=2] [seed=1] [SETTING=N]
 //!                               comes first: nodes 1 to 3, each with entries of these terms on disk (2*100:
 //!                               a hundred of term 2); a SETTING is a limit, such as max_append_entries
+//!            cluster ... joining="4 5"   besides, nodes 4 and 5, which know nothing and are no members yet
 //!            node 1 [log="1 2"] [base=4@2] [term=3] [vote=2]
 //!                               gives one node another disk, before anything happens
 //! time       tick [1 2] [count=3]   passes, for all nodes that are up unless some are named
@@ -28,6 +29,12 @@
 //!            read 1 [x]         ask node 1 for the key x
 //!            apply 1 2 [to=5]   the applications of nodes 1 and 2 apply what is committed, and answer
 //!                               the clients that asked there
+//! operators  change 1 [add="4 5"] [remove=3]   ask node 1 to let these nodes vote, and to let those go
+//!            transfer 1 [to=2]  asks node 1 to hand the lead over
+//! snapshots  compact 1 [to=9]   the application of node 1 has a durable snapshot; the log before it goes
+//!            hold_installs 3    snapshots that node 3 has wholly received wait for a word: each time
+//!            install 3 [batch=true]   it is sound and durable; in one batch with what is under way to node 3
+//!            refuse 3           it is damaged
 //! messages   deliver [from=1] [to=2] [message=NAME] [max=1] [batch=true]
 //!                               what is under way arrives, but not what comes of it; each message in a batch
 //!                               of its own, or all of a node's in one
@@ -66,12 +73,16 @@ mod commands;
 mod disk;
 #[path = "golden/injection.rs"]
 mod injection;
+#[path = "golden/members.rs"]
+mod members;
 #[path = "golden/network.rs"]
 mod network;
 #[path = "golden/node.rs"]
 mod node;
 #[path = "golden/show.rs"]
 mod show;
+#[path = "golden/snapshot.rs"]
+mod snapshot;
 
 test_each_file::test_each_path! { in "./tests/scripts" => run_script }
 

@@ -83,6 +83,7 @@ impl Harness {
             id: NodeId(1),
             boot,
             configuration: Configuration::new(voters),
+            may_vote: true,
             hard_state: recovered.hard_state,
             log: Log::new(recovered.base, recovered.entries),
             seed: 1,

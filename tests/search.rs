@@ -4,7 +4,7 @@
 
 use raftkv::search::{CONFIGURATIONS, Limits, run};
 
-const LIMITS: Limits = Limits { max_states: 2_000_000, threads: 2 };
+const LIMITS: Limits = Limits { max_states: 2_000_000, max_bytes: u64::MAX, threads: 2 };
 
 #[track_caller]
 fn holds(name: &str, least_states: u64, must_have_seen: &[&str]) {
@@ -82,8 +82,12 @@ fn names_are_unique_and_an_unknown_one_is_none() {
 
 #[test]
 fn a_limit_ends_a_search_and_says_so() {
-    let report = run("writes", &Limits { max_states: 1_000, threads: 2 }).expect("it is there");
+    let report = run("writes", &Limits { max_states: 1_000, ..LIMITS }).expect("it is there");
     assert!(!report.exhausted && report.violation.is_none(), "{report}");
+    if cfg!(target_os = "linux") {
+        let report = run("writes", &Limits { max_bytes: 1, threads: 1, ..LIMITS }).expect("it is there");
+        assert!(!report.exhausted && report.states < 50_000 && report.bytes > 1, "{report}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("sim", &["types", "json", "raft", "kv", "config", "storage", "wire", "node", "checker"]),
     ("server", &["types", "json", "raft", "kv", "config", "storage", "wire", "node"]),
     ("tools", &["types", "raft", "kv", "config", "storage"]),
-    ("client", &["config", "wire"]),
+    ("client", &["types", "config", "storage", "wire"]),
     ("nemesis", &["types", "storage", "wire", "checker", "client"]),
 ];
 

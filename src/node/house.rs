@@ -4,9 +4,9 @@
 use super::operations::{Operation, OperationOutcome};
 use super::snapshots::LogSize;
 use super::{Fault, Install, Node, Rejection, Rim, Work};
-use crate::raft::{Body, Input, Message, Output};
+use crate::raft::{Body, Input, MemberChange, Message, Output, RoleName};
 use crate::storage::{Disk, SnapshotMeta};
-use crate::types::{EntryId, Index, NodeId};
+use crate::types::{EntryId, Index, Member, NodeId};
 
 /// The version of what nodes say to each other that first knew entries that change members.
 const MEMBERS_VERSION: u32 = 2;
@@ -40,6 +40,42 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             id == self.raft.id() || self.versions.get(&id).is_some_and(|newest| *newest >= MEMBERS_VERSION)
         };
         self.raft.configuration().members().find(|id| !knows(*id))
+    }
+
+    /// A member that has lost its data shows itself with another folder. It may have voted and acknowledged
+    /// what nobody else knows of, so as the voter that it was it never comes back: the leader removes it, and
+    /// then adds it as somebody new under its old name, who gets the log first. It says so again and again
+    /// until it is let in, so each step waits for nothing but its turn.
+    ///
+    /// Why that is safe: the removal is committed without it, by a majority of the voters with it and one of
+    /// those without, so every later leader has the removal in its log and counts no word of the old one. In
+    /// terms up to then the new one cannot vote: it does not vote at all before an entry that names its new
+    /// incarnation as a voter's has come to it, which was made in that term or a later one.
+    pub fn let_in_again(&mut self, peer: NodeId, member: Member) {
+        let configuration = self.raft.configuration();
+        let known = configuration.members.get(&peer);
+        let is_let_in = known.is_some_and(|known| known.incarnation == member.incarnation);
+        if self.raft.role() != RoleName::Leader || is_let_in {
+            return;
+        }
+        let change = if configuration.is_member(peer) {
+            MemberChange { remove: [peer].into(), ..MemberChange::default() }
+        } else {
+            MemberChange { add: [(peer, member)].into(), ..MemberChange::default() }
+        };
+        self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
+    }
+
+    /// This node has lost its data, and the log says by now that its new folder belongs to a voter.
+    fn vote_again(&mut self) -> Result<(), Fault> {
+        let (id, configuration) = (self.raft.id(), self.raft.configuration());
+        let own = Some(self.storage.identity().incarnation);
+        let is_let_in = configuration.members.get(&id).is_some_and(|member| member.incarnation == own);
+        if !self.storage.may_vote() && is_let_in && configuration.is_voter(id) {
+            self.storage.allow_vote()?;
+            self.raft.step(Input::AllowVote, &mut self.output);
+        }
+        Ok(())
     }
 
     /// Reads the pieces of snapshots that are to be sent, and sends them. One that is gone is asked for again
@@ -84,9 +120,11 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             self.storage.compact(last)?;
             self.step_and_publish(Input::Compacted { last }, rim);
         }
-        for ticket in self.snapshots.served() {
-            rim.settle(ticket, OperationOutcome::SnapshotTaken(self.raft.log().base()));
+        let base = self.raft.log().base();
+        for ticket in self.snapshots.served(self.handed_out <= base.index) {
+            rim.settle(ticket, OperationOutcome::SnapshotTaken(base));
         }
+        self.vote_again()?;
         self.forget_those_who_left(rim)
     }
 

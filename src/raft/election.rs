@@ -39,9 +39,13 @@ impl RaftState {
         }
     }
 
-    /// The election timeout elapsed: asks whether a campaign would succeed. Only a voter may lead.
+    /// The election timeout elapsed: asks whether a campaign would succeed. Who may not campaign can only
+    /// wait for a leader, but must not send its clients to one that is gone.
     fn campaign(&mut self, output: &mut Output) {
         if !self.may_campaign() {
+            if self.leader().is_some() {
+                self.become_follower(self.term, None, None, RoleReason::ElectionTimeout, output);
+            }
             return;
         }
         self.become_candidate(true, RoleReason::ElectionTimeout, output);
@@ -49,9 +53,17 @@ impl RaftState {
         self.count_votes(output);
     }
 
-    /// Only a voter leads, and nobody elects anyone else.
+    /// Only a voter leads. A voter that its newest configuration leaves out is one until it knows that to be
+    /// committed: it may be the only one that has that entry, and needed for a quorum of the configuration
+    /// before, in which nobody else wins without its vote, nor with it, the logs of all others being behind
+    /// (thesis 4.2.2). It does not count itself. Who may not vote has no vote for itself either.
     pub(super) fn may_campaign(&self) -> bool {
-        self.configurations.current().is_voter(self.id)
+        let (current, index) = (self.configurations.current(), self.configurations.current_index());
+        let leaves = || {
+            let before = self.configurations.at(index.previous());
+            index > self.commit_index && before.is_voter(self.id) && !current.is_member(self.id)
+        };
+        self.may_vote && (current.is_voter(self.id) || leaves())
     }
 
     /// Campaigns for the next term, because pre-votes are won or the leader asks for it.
@@ -108,6 +120,9 @@ impl RaftState {
 
     /// Why this vote cannot be given, if so. The order matters only for what the log says.
     fn vote_refusal(&self, candidate: NodeId, request: &RequestVote) -> Option<VoteRefusal> {
+        if !self.may_vote {
+            return Some(VoteRefusal::DataLost);
+        }
         // A live leader is not deposed by whoever missed it (thesis 4.2.3), unless it asked for that.
         if let Some(leader) = self.live_leader().filter(|_| !request.leadership_transfer) {
             return Some(VoteRefusal::LeaderAlive { leader });

@@ -61,8 +61,7 @@ impl RaftState {
                 assert_ne!(follower.leader, Some(self.id), "{self}: follows itself");
             }
             Role::Candidate(candidate) => {
-                let is_voter = self.configurations.current().is_voter(self.id);
-                assert!(is_voter, "{self}: campaigns without a vote of its own");
+                assert!(self.may_campaign(), "{self}: campaigns without a vote of its own");
                 assert!(
                     candidate.pre_vote || self.voted_for == Some(self.id),
                     "{self}: a candidate voted for {:?}",
@@ -165,6 +164,7 @@ mod tests {
             configuration: Configuration::new([1, 2, 3].map(NodeId)),
             hard_state: HardState { term: Term(5), voted_for: Some(NodeId(1)) },
             log: log(&[1, 1, 2]),
+            may_vote: true,
             seed: 1,
         };
         let mut state = RaftState::new(start, SETTINGS);

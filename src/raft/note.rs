@@ -172,7 +172,8 @@ pub enum RoleReason {
         /// Who leads.
         leader: NodeId,
     },
-    /// The leader has removed itself, and that is committed.
+    /// This node has no vote any more: it led and has removed itself, and that is committed; or it campaigned
+    /// and has installed a snapshot that says so.
     Removed,
     /// No quorum answered for an election timeout (check-quorum, thesis 6.2).
     QuorumLost {
@@ -201,6 +202,8 @@ pub enum VoteRefusal {
         /// This node's last entry.
         ours: EntryId,
     },
+    /// This node has lost its data, and does not know for whom it voted.
+    DataLost,
     /// A leader was heard of within the shortest election timeout (thesis 4.2.3).
     LeaderAlive {
         /// Who leads.
@@ -297,7 +300,7 @@ impl fmt::Display for RoleReason {
             RoleReason::NewTerm => f.write_str("a newer term was seen"),
             RoleReason::LeaderKnown => f.write_str("a leader of this term made itself known"),
             RoleReason::TransferAsked { leader } => write!(f, "{leader} hands the lead over"),
-            RoleReason::Removed => f.write_str("no member any more"),
+            RoleReason::Removed => f.write_str("no voter any more"),
             RoleReason::QuorumLost { heard } => {
                 write!(f, "no quorum answered for an election timeout, only {heard:?}")
             }
@@ -311,6 +314,7 @@ impl fmt::Display for VoteRefusal {
             VoteRefusal::OldTerm { ours } => write!(f, "term is over: we are in {ours}"),
             VoteRefusal::AlreadyVoted { candidate } => write!(f, "vote went to {candidate}"),
             VoteRefusal::LogBehind { theirs, ours } => write!(f, "log is behind: {theirs} < {ours}"),
+            VoteRefusal::DataLost => f.write_str("this node lost its data and may have voted already"),
             VoteRefusal::LeaderAlive { leader } => write!(f, "leader {leader} is alive"),
         }
     }

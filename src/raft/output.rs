@@ -100,8 +100,9 @@ pub struct Output {
     /// Send as `now`, each with a piece of its snapshot: the lines from its offset on, and whether they are
     /// the last.
     pub chunks_to_send: Vec<Message>,
-    /// Save: the log begins after this entry, whose snapshot is durable; of what was there before, only what
-    /// follows the entry stays. Only ever the answer to a snapshot that was received.
+    /// Save: the log begins after this entry, whose snapshot is durable, and goes on with `entries`. Of what
+    /// was there before, nothing stays: what follows the entry is among them. Only ever the answer to a
+    /// snapshot that was received.
     pub installed: Option<EntryId>,
     /// Save: pieces of a snapshot. They need not be durable before it is whole.
     pub chunks: Vec<ReceivedChunk>,
@@ -137,7 +138,17 @@ pub struct ReadReady {
 impl Output {
     /// Whether there is something to write to the disk.
     pub fn needs_save(&self) -> bool {
-        self.hard_state.is_some() || self.truncate_from.is_some() || !self.entries.is_empty()
+        let log_changes =
+            self.installed.is_some() || self.truncate_from.is_some() || !self.entries.is_empty();
+        self.hard_state.is_some() || log_changes
+    }
+
+    /// Records that the log begins after `base` and goes on with `entries`, whatever this batch was to save
+    /// of it so far.
+    pub(super) fn save_restart(&mut self, base: EntryId, entries: &[Entry]) {
+        self.installed = Some(base);
+        self.truncate_from = None;
+        self.entries = entries.to_vec();
     }
 
     /// Records that entry `entry` is to be appended.

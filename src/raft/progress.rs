@@ -120,8 +120,8 @@ impl Progress {
     /// Everything up to here is durable at the follower, from a snapshot or from before.
     pub fn installed(&mut self, index: Index) {
         self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(self.match_index.next());
         if matches!(self.pace, Pace::Snapshot { .. }) {
-            self.next_index = self.match_index.next();
             self.pace = Pace::Pipeline { in_flight: VecDeque::new() };
         }
     }
@@ -131,6 +131,10 @@ impl Progress {
     pub fn accepted(&mut self, number: u64, match_index: Index) {
         self.match_index = self.match_index.max(match_index);
         match &mut self.pace {
+            // An answer from before: what it needs is gone all the same, and under way.
+            Pace::Snapshot { snapshot, .. } if self.match_index < snapshot.index => {
+                self.next_index = self.match_index.next();
+            }
             Pace::Probe { .. } | Pace::Snapshot { .. } => {
                 self.next_index = self.match_index.next();
                 self.pace = Pace::Pipeline { in_flight: VecDeque::new() };

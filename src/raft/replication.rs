@@ -16,7 +16,7 @@ impl Leader {
         let last = state.log.last().index;
         Leader {
             first_index: last.next(),
-            progress: state.other_members().map(|id| (id, Progress::new(last))).collect(),
+            progress: state.recipients().into_iter().map(|id| (id, Progress::new(last))).collect(),
             heartbeat_ticks: 0,
             uncommitted_bytes: 0,
             forwarded: Default::default(),

@@ -17,12 +17,12 @@
 
 use super::Configuration;
 use super::message::{Body, InstallSnapshot, InstallSnapshotResponse, ReadRound, Received};
-use super::note::Note;
+use super::note::{Note, RoleReason};
 use super::output::{Output, ReceivedChunk};
 use super::progress::{Pace, Progress};
 use super::role::Role;
 use super::state::RaftState;
-use crate::types::{EntryId, NodeId, Term};
+use crate::types::{EntryId, NodeId, SnapshotLine, Term};
 
 /// A snapshot that is being received. It belongs to the term: another leader's file of the same entry need
 /// not be the same to the byte.
@@ -70,11 +70,18 @@ impl RaftState {
     /// far says what is missing.
     fn take_chunk(&mut self, chunk: ReceivedChunk, output: &mut Output) -> Received {
         let ReceivedChunk { snapshot, offset, .. } = chunk;
-        if snapshot.index <= self.commit_index {
-            self.incoming = None;
+        let commit_index = self.commit_index;
+        self.incoming.take_if(|incoming| incoming.snapshot.index <= commit_index);
+        if snapshot.index <= commit_index {
             return Received::All;
         }
         let begins_anew = match &self.incoming {
+            // A leader's snapshots only become newer: this one is late.
+            Some(Incoming { term, snapshot: newer, .. })
+                if *term == self.term && newer.index > snapshot.index =>
+            {
+                return Received::Bytes(0);
+            }
             Some(incoming) => (incoming.term, incoming.snapshot) != (self.term, snapshot),
             None => true,
         };
@@ -84,7 +91,7 @@ impl RaftState {
         }
         let Some(incoming) = &mut self.incoming else { return Received::Bytes(0) };
         if offset == incoming.received_bytes && !chunk.lines.is_empty() && !incoming.is_complete {
-            incoming.received_bytes += chunk.lines.iter().map(|line| line.size_bytes() as u64).sum::<u64>();
+            incoming.received_bytes += chunk.lines.iter().map(SnapshotLine::size_bytes).sum::<u64>();
             incoming.is_complete = chunk.is_last;
             output.chunks.push(chunk);
         }
@@ -98,7 +105,8 @@ impl RaftState {
         configuration: Configuration,
         output: &mut Output,
     ) {
-        self.incoming = None;
+        // A newer one may be on its way already.
+        self.incoming.take_if(|incoming| incoming.snapshot.index <= last.index);
         // Entries have come meanwhile, and were committed: there is nothing left to install.
         if last.index <= self.commit_index {
             return;
@@ -108,13 +116,17 @@ impl RaftState {
         self.commit_index = last.index;
         // A configuration of what is gone is none, committed or not (FAULTS row 36).
         self.configurations = super::membership::Configurations::of(configuration, &self.log);
-        output.installed = Some(last);
+        output.save_restart(last, self.log.after(last.index));
         output.notes.push(Note::SnapshotInstalled { last });
+        let campaigns = matches!(self.role, Role::Candidate(_));
+        if campaigns && !self.may_campaign() {
+            self.become_follower(self.term, None, None, RoleReason::Removed, output);
+        }
     }
 
     /// What was received is no sound snapshot.
     pub(super) fn on_snapshot_refused(&mut self) {
-        self.incoming = None;
+        self.incoming.take_if(|incoming| incoming.is_complete);
     }
 
     pub(super) fn on_install_snapshot_response(
@@ -180,10 +192,12 @@ impl Progress {
     /// The follower has so many bytes of the snapshot, says its answer to message `number`: the one that
     /// carried a piece, or a later one, if the piece was lost.
     fn received(&mut self, snapshot: EntryId, number: u64, bytes: u64) {
-        if let Pace::Snapshot { snapshot: current, offset, waits_for } = &mut self.pace
-            && *current == snapshot
-            && waits_for.is_some_and(|waits_for| number >= waits_for)
-        {
+        let Pace::Snapshot { snapshot: current, offset, waits_for } = &mut self.pace else { return };
+        let Some(piece) = waits_for.filter(|piece| *current == snapshot && number >= *piece) else { return };
+        // The piece arrived, and nothing came of it: the follower has all there is, and reads it. That can
+        // take a while, so it is asked again with the next heartbeat and not at once.
+        let has_all = number == piece && bytes == *offset;
+        if !has_all {
             *offset = bytes;
             *waits_for = None;
         }

@@ -62,6 +62,8 @@ pub enum Input {
     },
     /// What was received as a whole snapshot is none.
     SnapshotRefused,
+    /// A node that has lost its data belongs to the cluster again, as a new member under its old name.
+    AllowVote,
     /// The application has applied everything up to here.
     Applied {
         /// Its `last_applied`.
@@ -115,6 +117,8 @@ pub struct Start {
     pub hard_state: HardState,
     /// The saved log.
     pub log: Log,
+    /// Whether it may vote: not when it has lost its data, since it no longer knows for whom it voted.
+    pub may_vote: bool,
     /// Where the election timeouts come from.
     pub seed: u64,
 }
@@ -125,6 +129,8 @@ pub struct RaftState {
     pub(super) id: NodeId,
     pub(super) boot: u64,
     pub(super) configurations: Configurations,
+    /// See [`Start::may_vote`].
+    pub(super) may_vote: bool,
     pub(super) settings: Settings,
     pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
@@ -167,6 +173,7 @@ impl RaftState {
             id: start.id,
             boot: start.boot,
             configurations: Configurations::of(start.configuration, &start.log),
+            may_vote: start.may_vote,
             settings,
             random,
             term: start.hard_state.term,
@@ -198,6 +205,7 @@ impl RaftState {
                 self.on_snapshot_received(last, configuration, output);
             }
             Input::SnapshotRefused => self.on_snapshot_refused(),
+            Input::AllowVote => self.may_vote = true,
             Input::Applied { index } => self.last_applied = index,
             Input::Saved { term, last } => self.on_saved(term, last, output),
             Input::BatchEnd => self.on_batch_end(output),
@@ -356,11 +364,6 @@ impl RaftState {
     /// The other voters.
     pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.configurations.current().voters().filter(|id| *id != self.id)
-    }
-
-    /// Everybody else who gets the log.
-    pub(super) fn other_members(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.configurations.current().members().filter(|id| *id != self.id)
     }
 
     /// The leader that this node has reason to believe alive: itself, or one heard of within the shortest

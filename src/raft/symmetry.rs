@@ -107,6 +107,7 @@ impl RaftState {
             id: new(*id),
             boot: *boot,
             configurations: self.configurations.renamed(new),
+            may_vote: self.may_vote,
             settings: settings.clone(),
             random: random.clone(),
             term: *term,

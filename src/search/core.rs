@@ -67,7 +67,7 @@ impl Core {
     pub fn new(id: NodeId, configuration: crate::raft::Configuration, settings: &Settings) -> Core {
         let disk = Disk { hard_state: HardState::default(), log: Log::new(EntryId::NONE, Vec::new()) };
         let (hard_state, log) = (disk.hard_state, disk.log.clone());
-        let start = Start { id, boot: 1, configuration, hard_state, log, seed: 0 };
+        let start = Start { id, boot: 1, configuration, hard_state, log, may_vote: true, seed: 0 };
         let mut raft = RaftState::new(start, settings.clone());
         raft.forget_time();
         Core { raft, disk }
@@ -78,7 +78,7 @@ impl Core {
         let boot = self.raft.boot() + u64::from(rules.starts_count);
         let (hard_state, log) = (disk.hard_state, disk.log.clone());
         let (id, configuration) = (self.raft.id(), self.raft.configuration().clone());
-        let start = Start { id, boot, configuration, hard_state, log, seed: 0 };
+        let start = Start { id, boot, configuration, hard_state, log, may_vote: true, seed: 0 };
         let mut raft = RaftState::new(start, rules.settings.clone());
         raft.forget_time();
         Core { raft, disk }

@@ -41,6 +41,7 @@ pub(super) struct Explored {
     pub transitions: u64,
     pub depth: usize,
     pub exhausted: bool,
+    pub bytes: u64,
     pub seen: Seen,
     /// The states that lead to a violation, and what breaks in the last or with the next step from there.
     pub found: Option<(Vec<State>, Fault)>,
@@ -100,6 +101,7 @@ impl<'a> Explorer<'a> {
             transitions: self.transitions.load(Ordering::Relaxed),
             depth,
             exhausted,
+            bytes: bytes_in_use(),
             seen: Seen::from_bits(self.seen.load(Ordering::Relaxed)),
             found: found.map(|(last, fault)| (self.way_to(last), fault)),
         }
@@ -153,7 +155,10 @@ impl<'a> Explorer<'a> {
         }
         self.transitions.fetch_add(transitions, Ordering::Relaxed);
         self.seen.fetch_or(seen.bits(), Ordering::Relaxed);
-        if self.states.load(Ordering::Relaxed) >= self.limits.max_states {
+        let Limits { max_states, max_bytes, .. } = *self.limits;
+        let states = self.states.load(Ordering::Relaxed);
+        // Asking the system takes as long as some states, so it is asked now and then.
+        if states >= max_states || (states.is_multiple_of(64) && bytes_in_use() >= max_bytes) {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
@@ -204,6 +209,13 @@ impl<'a> Explorer<'a> {
         way.reverse();
         way
     }
+}
+
+/// This process's memory, as Linux tells it; elsewhere 0.
+fn bytes_in_use() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
+    resident.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// A state's number: its place in its shard, and the shard. A shard never gets near 2^26 states: memory ends

@@ -19,6 +19,7 @@
 //!
 //! P7 and the rest of P6 are asserted by the core after each step; a panic is a violation like any other.
 
+mod arrivals;
 mod configurations;
 mod core;
 mod explore;
@@ -28,6 +29,7 @@ mod recovery;
 mod report;
 mod script;
 mod seen;
+mod sets;
 mod symmetry;
 mod table;
 mod trace;
@@ -93,6 +95,8 @@ impl Bounds {
 pub struct Limits {
     /// States.
     pub max_states: u64,
+    /// Memory in use, where the system tells.
+    pub max_bytes: u64,
     /// Threads.
     pub threads: usize,
 }
@@ -157,6 +161,8 @@ pub struct Report {
     pub messages: usize,
     /// Whether every state within the bounds was visited.
     pub exhausted: bool,
+    /// Memory in use at the end, when it was most; 0 where the system does not tell.
+    pub bytes: u64,
     /// What it came across.
     pub seen: Seen,
     /// What does not hold, if so.
@@ -188,6 +194,7 @@ pub fn run_configuration(
         exhausted: false,
         seen: Seen::default(),
         found: None,
+        bytes: 0,
     };
     let explored = match violation {
         Some(_) => nothing,
@@ -207,6 +214,7 @@ pub fn run_configuration(
         cores: model.cores.len(),
         messages: model.messages.len(),
         exhausted: explored.exhausted,
+        bytes: explored.bytes,
         seen: explored.seen,
         violation,
     }

@@ -8,7 +8,7 @@
 //! ```text
 //!   state = [ n1 | n2 | n3 | past ]           a number each, see `table.rs`
 //!             |
-//!             +-- Local { core, sent } ------ what it has sent to each node, a number a message
+//!             +-- Local { core, sent } ------ what it has sent to each node, a number a set of messages
 //!                          |
 //!                          +-- Core { raft, disk }      the real RaftState
 //! ```
@@ -16,9 +16,11 @@
 //! What an event does to a node depends on that node alone, so it is worked out once (`steps`), by the real
 //! core, and looked up in all the states in which the node is like this.
 
+use super::arrivals::Arrivals;
 use super::core::{Core, Ending, Event, Rules};
 use super::history::{History, Spent, logs_match};
 use super::seen::Seen;
+use super::sets::Sets;
 use super::table::{Memo, Table};
 use super::{Bounds, Fault};
 use crate::raft::{Body, Configuration, Message, RaftState, ReadReady, RoleName, Settings};
@@ -31,8 +33,8 @@ pub(super) type State = Vec<u32>;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Local {
     core: u32,
-    /// To each node, in the order of the messages' numbers.
-    sent: Vec<Vec<u32>>,
+    /// To each node, a set of messages; see `sets.rs`.
+    sent: Vec<u32>,
     /// Equal in nodes that differ in names alone; see `symmetry.rs`.
     pub colour: u64,
 }
@@ -81,21 +83,24 @@ struct Marks {
 struct CoreOutcome {
     core: u32,
     is_torn: bool,
+    /// The messages, in their order.
     sent: Vec<u32>,
+    /// The same: to each node, a set of them.
+    adds: Vec<u32>,
     marks: Marks,
     reads: Vec<ReadReady>,
     seen: Seen,
 }
 
 /// What comes of an event at a core.
-struct CoreStep {
+pub(super) struct CoreStep {
     outcomes: Vec<CoreOutcome>,
-    /// All that comes of it is that these messages leave: the core stays what it is.
-    only_sends: Option<(Vec<u32>, Seen)>,
+    /// All that comes of it is that these messages leave, to each node a set: the core stays what it is.
+    pub only_sends: Option<(Vec<u32>, Seen)>,
 }
 
 /// In place of a step's number: nothing comes of it that was not there, or it leads out of the bounds.
-const NOTHING: u32 = u32::MAX;
+pub(super) const NOTHING: u32 = u32::MAX;
 
 /// The space and all that is known of it.
 pub(super) struct Model {
@@ -105,8 +110,11 @@ pub(super) struct Model {
     pub messages: Table<Message>,
     pub locals: Table<Local>,
     pub histories: Table<History>,
-    core_steps: boxcar::Vec<Result<CoreStep, Fault>>,
+    pub sets: Sets,
+    pub core_steps: boxcar::Vec<Result<CoreStep, Fault>>,
     core_steps_known: Memo,
+    pub arrivals: boxcar::Vec<Arrivals>,
+    pub arrivals_known: Memo,
     steps: boxcar::Vec<Result<Vec<Outcome>, Fault>>,
     steps_known: Memo,
     pub renamings: super::symmetry::Renamings,
@@ -135,8 +143,11 @@ impl Model {
             messages: Table::new(),
             locals: Table::new(),
             histories: Table::new(),
+            sets: Sets::new(),
             core_steps: boxcar::Vec::new(),
             core_steps_known: Memo::new(),
+            arrivals: boxcar::Vec::new(),
+            arrivals_known: Memo::new(),
             steps: boxcar::Vec::new(),
             steps_known: Memo::new(),
             renamings: super::symmetry::Renamings::new(),
@@ -154,15 +165,16 @@ impl Model {
         let configuration = Configuration::new(ids());
         let mut state: State = ids()
             .map(|id| Core::new(id, configuration.clone(), &self.rules.settings))
-            .map(|core| self.local(self.cores.number(core), vec![Vec::new(); self.nodes()]))
+            .map(|core| self.local(self.cores.number(core), vec![Sets::EMPTY; self.nodes()]))
             .collect();
         state.push(self.histories.number(History::default()));
         state
     }
 
     /// Numbers a node that has sent this.
-    pub fn local(&self, core: u32, sent: Vec<Vec<u32>>) -> u32 {
-        let colour = super::symmetry::colour(&self.cores.get(core).raft, &sent);
+    pub fn local(&self, core: u32, sent: Vec<u32>) -> u32 {
+        let count = sent.iter().map(|set| self.sets.get(*set).len()).sum();
+        let colour = super::symmetry::colour(&self.cores.get(core).raft, count);
         self.locals.number(Local { core, sent, colour })
     }
 
@@ -177,17 +189,16 @@ impl Model {
     }
 
     /// Calls `visit` with everything that can happen in a state and the state that comes of it, or what it
-    /// breaks. What changes nothing is left out.
+    /// breaks. What changes nothing is left out. The state must be saturated.
     pub fn successors(&self, state: &[u32], visit: &mut impl FnMut(Action, Result<(&[u32], Seen), Fault>)) {
         let mut next = state.to_vec();
         for node in (0..self.nodes()).filter(|node| self.bounds.is_awake(*node)) {
             self.own_events(state, node, &mut |what| self.all_endings(state, &mut next, node, what, visit));
+            let core = self.core_number(state[node]);
             for sender in &state[..self.nodes()] {
-                for message in &self.locals.get(*sender).sent[node] {
-                    self.all_endings(state, &mut next, node, What::Deliver(*message), visit);
-                    if self.may_be_late(state[node], *message) {
-                        self.all_endings(state, &mut next, node, What::DeliverLate(*message), visit);
-                    }
+                let set = self.sent(*sender)[node];
+                for what in &self.arrivals(core, set).events {
+                    self.all_endings(state, &mut next, node, *what, visit);
                 }
             }
         }
@@ -280,51 +291,10 @@ impl Model {
             match self.judge(state, next, action, outcome) {
                 Ok((history, mut seen)) => {
                     next[self.nodes()] = history;
-                    self.saturate(next, &mut seen);
+                    self.saturate(state, next, node, &mut seen);
                     visit(action, Ok((next, seen)));
                 }
                 Err(fault) => visit(action, Err(fault)),
-            }
-        }
-    }
-
-    /// Lets arrive whatever does nothing at its receiver but that it is answered, until there is no more.
-    ///
-    /// Nothing is lost by that. The network forgets nothing and forces nothing, so with one more message in
-    /// it the same nodes with the same past can do all that they could do without; and whatever was true of
-    /// them stays true.
-    fn saturate(&self, state: &mut State, seen: &mut Seen) {
-        let mut is_stable = false;
-        while !is_stable {
-            is_stable = true;
-            for node in (0..self.nodes()).filter(|node| self.bounds.is_awake(*node)) {
-                let Local { core, sent, .. } = self.locals.get(state[node]);
-                let mut more: Option<Vec<Vec<u32>>> = None;
-                for sender in &state[..self.nodes()] {
-                    for message in &self.locals.get(*sender).sent[node] {
-                        let step = self.core_step(*core, What::Deliver(*message));
-                        if step == NOTHING {
-                            continue;
-                        }
-                        let Ok(CoreStep { only_sends: Some((answers, news)), .. }) =
-                            &self.core_steps[step as usize]
-                        else {
-                            continue;
-                        };
-                        seen.join(*news);
-                        for answer in answers {
-                            let to = node_of(self.messages.get(*answer).to);
-                            let known = more.as_ref().unwrap_or(sent);
-                            if let Err(place) = known[to].binary_search(answer) {
-                                more.get_or_insert_with(|| sent.clone())[to].insert(place, *answer);
-                            }
-                        }
-                    }
-                }
-                if let Some(sent) = more {
-                    state[node] = self.local(*core, sent);
-                    is_stable = false;
-                }
             }
         }
     }
@@ -414,26 +384,15 @@ impl Model {
     }
 
     /// The outcome for a node that has sent `sent` before, if anything comes of it.
-    fn outcome(
-        &self,
-        local: u32,
-        sent: &[Vec<u32>],
-        ending: usize,
-        outcome: &CoreOutcome,
-    ) -> Option<Outcome> {
-        let mut sent = sent.to_vec();
-        for number in &outcome.sent {
-            let messages = &mut sent[node_of(self.messages.get(*number).to)];
-            if let Err(place) = messages.binary_search(number) {
-                messages.insert(place, *number);
-            }
-        }
+    fn outcome(&self, local: u32, sent: &[u32], ending: usize, outcome: &CoreOutcome) -> Option<Outcome> {
+        let sent = sent.iter().zip(&outcome.adds).map(|(set, more)| self.sets.union(*set, *more)).collect();
         let next = self.local(outcome.core, sent);
         let CoreOutcome { is_torn, marks, ref reads, seen, .. } = *outcome;
         (next != local).then(|| Outcome { local: next, ending, is_torn, marks, reads: reads.clone(), seen })
     }
 
-    fn core_step(&self, core: u32, what: What) -> u32 {
+    /// The number of what happens to a core: looked up, or worked out now.
+    pub fn core_step(&self, core: u32, what: What) -> u32 {
         self.core_steps_known.get((core, what.code()), || {
             let step = match self.take(core, what) {
                 Ok(endings) => {
@@ -445,7 +404,7 @@ impl Model {
                     let outcomes: Vec<CoreOutcome> = endings.into_iter().map(outcome).collect();
                     let only_sends = match outcomes.as_slice() {
                         [only] if only.core == core && only.reads.is_empty() && !only.sent.is_empty() => {
-                            Some((only.sent.clone(), only.seen))
+                            Some((only.adds.clone(), only.seen))
                         }
                         [] | [_, ..] => None,
                     };
@@ -502,12 +461,20 @@ impl Model {
             commits: core.raft.commit_index() > before.raft.commit_index(),
             log_changes: core.raft.log() != before.raft.log() || core.disk.log != before.disk.log,
         };
-        let sent = sent.into_iter().map(|message| self.messages.number(message)).collect();
-        CoreOutcome { core: self.cores.number(core), is_torn, sent, marks, reads, seen }
+        let mut to_each = vec![Vec::new(); self.nodes()];
+        let mut number = |message: Message| {
+            let to = node_of(message.to);
+            let number = self.messages.number(message);
+            to_each[to].push(number);
+            number
+        };
+        let sent = sent.into_iter().map(&mut number).collect();
+        let adds = to_each.into_iter().map(|messages| self.sets.number(messages)).collect();
+        CoreOutcome { core: self.cores.number(core), is_torn, sent, adds, marks, reads, seen }
     }
 
-    /// What a node of a state has sent, to each node.
-    pub fn sent(&self, local: u32) -> &[Vec<u32>] {
+    /// What a node of a state has sent, to each node a set.
+    pub fn sent(&self, local: u32) -> &[u32] {
         &self.locals.get(local).sent
     }
 

@@ -13,10 +13,11 @@ impl fmt::Display for Report {
         let verdict = match (&self.violation, self.exhausted) {
             (Some(violation), _) => format!("BROKEN: {}", violation.fault.property),
             (None, true) => "holds, exhausted".to_owned(),
-            (None, false) => "holds as far as it went, NOT exhausted".to_owned(),
+            (None, false) => "holds as far as it went, NOT exhausted: a limit was reached".to_owned(),
         };
         let rate = *states as f64 / seconds.max(0.001);
         write!(f, "{name}: {verdict}; {states} states, {transitions} transitions, {depth} steps deep, ")?;
-        writeln!(f, "{seconds:.1} s ({rate:.0} states a second), {cores} cores, {messages} messages")
+        write!(f, "{seconds:.1} s ({rate:.0} states a second), {} MB, ", self.bytes / 1_000_000)?;
+        writeln!(f, "{cores} cores, {messages} messages")
     }
 }

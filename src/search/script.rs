@@ -3,6 +3,7 @@
 
 use super::Fault;
 use super::model::{Action, Model, State, What, node_of};
+use super::sets::Sets;
 use crate::raft::{Body, RoleName};
 use crate::types::{EntryId, NodeId};
 use std::collections::BTreeSet;
@@ -127,8 +128,8 @@ impl<'a> Script<'a> {
 
     /// Everything under way is lost, as far as this script is concerned.
     pub fn lose_all(&mut self) {
-        let sent = |local: &u32| self.model.sent(*local).iter().flatten().copied().collect::<Vec<_>>();
-        let under_way: Vec<u32> = self.state[..self.model.nodes()].iter().flat_map(sent).collect();
+        let sent = self.state[..self.model.nodes()].iter().flat_map(|local| self.model.sent(*local));
+        let under_way: Vec<u32> = sent.flat_map(|set| self.model.sets.get(*set)).copied().collect();
         self.done.extend(under_way);
     }
 
@@ -136,7 +137,7 @@ impl<'a> Script<'a> {
     pub fn forget_messages(&mut self) {
         self.lines.push("(what was sent so far arrives no more)".to_owned());
         for node in 0..self.model.nodes() {
-            let nothing = vec![Vec::new(); self.model.nodes()];
+            let nothing = vec![Sets::EMPTY; self.model.nodes()];
             self.state[node] = self.model.local(self.model.core_number(self.state[node]), nothing);
         }
     }
@@ -154,7 +155,7 @@ impl<'a> Script<'a> {
         for from in nodes {
             let sent = self.model.sent(self.state[node_of(NodeId(*from))]);
             for to in nodes {
-                let messages = sent[node_of(NodeId(*to))].iter().copied();
+                let messages = self.model.sets.get(sent[node_of(NodeId(*to))]).iter().copied();
                 let is_due = |number: &u32| {
                     !self.done.contains(number) && which(&self.model.messages.get(*number).body)
                 };

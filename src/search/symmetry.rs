@@ -6,6 +6,7 @@
 //! always the same. A colour that told less would cost time, not correctness.
 
 use super::model::{Model, State, node_id, node_of};
+use super::sets::Sets;
 use super::table::Memo;
 use crate::raft::RaftState;
 use crate::types::NodeId;
@@ -16,13 +17,13 @@ use std::hash::BuildHasher;
 pub(super) struct Renamings {
     locals: Memo,
     cores: Memo,
-    messages: Memo,
+    sets: Memo,
     histories: Memo,
 }
 
 impl Renamings {
     pub fn new() -> Renamings {
-        Renamings { locals: Memo::new(), cores: Memo::new(), messages: Memo::new(), histories: Memo::new() }
+        Renamings { locals: Memo::new(), cores: Memo::new(), sets: Memo::new(), histories: Memo::new() }
     }
 }
 
@@ -50,13 +51,12 @@ impl Names {
 }
 
 /// See the head of this file.
-pub(super) fn colour(raft: &RaftState, sent: &[Vec<u32>]) -> u64 {
+pub(super) fn colour(raft: &RaftState, messages: usize) -> u64 {
     let is_self = |id: Option<NodeId>| id.map(|id| id == raft.id());
     let entries: Vec<_> =
         raft.log().after(raft.log().first_index().previous()).iter().map(|entry| entry.id()).collect();
     let votes = (raft.term(), is_self(raft.voted_for()), is_self(raft.leader()), raft.role());
-    let count: usize = sent.iter().map(Vec::len).sum();
-    FxBuildHasher.hash_one((votes, entries, raft.commit_index(), raft.saved_index(), count))
+    FxBuildHasher.hash_one((votes, entries, raft.commit_index(), raft.saved_index(), messages))
 }
 
 impl Model {
@@ -128,16 +128,13 @@ impl Model {
                 .renamings
                 .cores
                 .get((number, code), || self.cores.number(self.cores.get(number).renamed(&new)));
-            let mut sent = vec![Vec::new(); self.nodes()];
-            for (to, messages) in self.sent(local).iter().enumerate() {
-                let renamed = |message: &u32| {
-                    self.renamings.messages.get((*message, code), || {
-                        self.messages.number(self.messages.get(*message).renamed(&new))
-                    })
-                };
-                let renamed_messages: &mut Vec<u32> = &mut sent[names.of(to)];
-                renamed_messages.extend(messages.iter().map(renamed));
-                renamed_messages.sort_unstable();
+            let mut sent = vec![Sets::EMPTY; self.nodes()];
+            for (to, set) in self.sent(local).iter().enumerate() {
+                sent[names.of(to)] = self.renamings.sets.get((*set, code), || {
+                    let messages = self.sets.get(*set).iter().map(|message| self.messages.get(*message));
+                    self.sets
+                        .number(messages.map(|message| self.messages.number(message.renamed(&new))).collect())
+                });
             }
             self.local(core, sent)
         })

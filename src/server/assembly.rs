@@ -1,5 +1,5 @@
-//! Puts a node together: the core as the disk left it, the store from its snapshot, the threads and the channels
-//! between them.
+//! Puts a node together: the core as the disk left it, the store from its snapshot, the threads and the
+//! channels between them.
 
 use super::StartError;
 use super::client_listener::{ClientListener, OpenClients};
@@ -14,9 +14,9 @@ use crate::config::{Config, NodeConfig};
 use crate::kv::KvStore;
 use crate::node::{LogLimits, Node, NodeSettings, NodeStatus};
 use crate::raft::{Log, RaftState, Settings, Start};
-use crate::storage::{FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
+use crate::storage::{Disk, FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
 use crate::types::{AppliedState, Configuration, Member, NodeId};
-use crate::wire::peer::{Hello, NEWEST_VERSION, PROTOCOL_VERSION};
+use crate::wire::peer::{Address, Hello, NEWEST_VERSION, PROTOCOL_VERSION};
 use crossbeam_channel::bounded;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -31,8 +31,8 @@ const VERDICT_GRACE: Duration = Duration::from_millis(100);
 const MAX_WAITING: usize = 100_000;
 /// Bytes of entries that the KV thread gets at once.
 const MAX_WORK_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of a snapshot in one message.
-const MAX_CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of a snapshot in one message, or in one answer.
+pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
 /// A leader refuses proposals while more than this is uncommitted, a follower while more is under way to it.
 const MAX_UNCOMMITTED_BYTES: usize = 64 * 1024 * 1024;
 /// Stale reads that may wait for the KV thread.
@@ -91,7 +91,7 @@ pub(super) struct Parts {
     pub config: Config,
     pub own: NodeConfig,
     pub boot: u64,
-    /// A handle of its own to the folder, for the thread that writes snapshots.
+    /// A handle of its own to the folder, for those that write and read snapshots.
     pub disk: FileDisk,
     pub storage: Storage<FileDisk>,
     pub start: NodeStart,
@@ -111,17 +111,7 @@ pub(super) struct Running {
 pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let Parts { config, own, boot, disk, storage, start, peers, clients, endings } = parts;
     let clock = clock(&config);
-    let hello = Hello {
-        version: PROTOCOL_VERSION,
-        newest_version: NEWEST_VERSION,
-        cluster: config.cluster.clone(),
-        from: own.id,
-        to: own.id,
-        boot,
-        incarnation: storage.identity().incarnation,
-        first_voters: storage.identity().voters.clone(),
-        address: Some(own.peer.clone()),
-    };
+    let hello = hello(&config, &own, boot, &storage);
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base)?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
@@ -130,6 +120,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let board = Arc::new(StatusBoard::new(NodeStatus::of(&raft), applied));
     let max_line_bytes = config.limits.max_line_bytes;
 
+    let readable = Arc::new(disk.another_handle().map_err(StorageError::Disk)?);
     let (application_in, application) = bounded(2);
     let (orders_in, orders) = bounded(1);
     let (work_in, work) = bounded(1);
@@ -173,10 +164,27 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         request_timeout: Duration::from_millis(config.timing.request_timeout_ms) + VERDICT_GRACE,
         endings: endings.clone(),
         open_clients: open_clients.clone(),
+        disk: readable,
     };
     endings.spawn_vital("client-listener", (), move |()| listener.run(&clients));
     let patience = Duration::from_millis(2 * config.timing.election_timeout_ms[1]);
     Ok(Running { inbox, clients: open_clients, patience })
+}
+
+/// What this node says of itself to everybody, but for whom it means.
+fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDisk>) -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        newest_version: NEWEST_VERSION,
+        cluster: config.cluster.clone(),
+        from: own.id,
+        to: own.id,
+        boot,
+        incarnation: storage.identity().incarnation,
+        first_voters: storage.identity().voters.clone(),
+        address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
+        has_lost_data: !storage.may_vote(),
+    }
 }
 
 /// Where the others can be reached, as far as that is known at start.
@@ -218,6 +226,7 @@ fn start_state(
         id: own.from,
         boot: own.boot,
         configuration,
+        may_vote: !own.has_lost_data,
         hard_state: recovered.hard_state,
         log: Log::new(recovered.base, recovered.entries),
         seed,

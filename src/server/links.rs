@@ -1,5 +1,5 @@
-//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members come
-//! and go, and so do the writers to them.
+//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members
+//! come and go, and so do the writers to them.
 
 use super::connection::no_outcome;
 use super::ending::Endings;
@@ -157,6 +157,10 @@ fn answer_to_operator(outcome: OperationOutcome) -> Response {
         OperationOutcome::ChangeBegun(entry) => Response::Changed { index: entry.index },
         OperationOutcome::ChangeRefused(why @ ChangeRefusal::NotLeader { .. }) => {
             Response::error(ErrorCode::NotLeader, why.to_string())
+        }
+        // A moment later it would do it.
+        OperationOutcome::ChangeRefused(why @ (ChangeRefusal::NotReady | ChangeRefusal::Transferring)) => {
+            Response::error(ErrorCode::Busy, why.to_string())
         }
         OperationOutcome::ChangeRefused(why) => Response::error(ErrorCode::Refused, why.to_string()),
         OperationOutcome::ChangeTooNew(id) => {

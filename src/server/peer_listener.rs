@@ -140,6 +140,7 @@ impl Shared {
             incarnation: hello.incarnation,
             newest_version: hello.newest_version,
             address: hello.address.clone(),
+            has_lost_data: hello.has_lost_data,
         };
         check_greeting(&self.listener.inbox, greeting)
     }

@@ -112,7 +112,8 @@ impl PeerSender {
         match answer {
             Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
                 let Welcome { incarnation, newest_version, .. } = welcome;
-                let greeting = Greeting { peer, incarnation, newest_version, address: None };
+                let (address, has_lost_data) = (None, false);
+                let greeting = Greeting { peer, incarnation, newest_version, address, has_lost_data };
                 check_greeting(&self.inbox, greeting)?;
             }
             Decoded::Line(PeerLine::Refused(refused)) => {

@@ -8,8 +8,8 @@ use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::node::{Event, Fault, Node};
 use crate::storage::{FileDisk, RememberedPeer};
-use crate::types::{Incarnation, NodeId, Term};
-use crate::wire::peer::Envelope;
+use crate::types::{Incarnation, Member, NodeId, Term};
+use crate::wire::peer::{Address, Envelope};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +37,10 @@ pub(super) struct Greeting {
     pub peer: NodeId,
     pub incarnation: Incarnation,
     pub newest_version: u32,
-    /// Where it takes connections, when it has said so.
-    pub address: Option<String>,
+    /// Where it can be reached, when it has said so.
+    pub address: Option<Address>,
+    /// It has lost its data, and wants to be let in again.
+    pub has_lost_data: bool,
 }
 
 /// The ways into the raft thread.
@@ -110,11 +112,16 @@ impl RaftThread {
                     self.node.take(Event::Peer(envelope), &mut self.links);
                 }
                 Ok(FromPeer::Greeting(greeting, reply)) => {
-                    let Greeting { peer, incarnation, newest_version, address } = greeting;
+                    let Greeting { peer, incarnation, newest_version, address, has_lost_data } = greeting;
                     let remembered = self.node.remember_peer(peer, incarnation)?;
+                    if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data)
+                    {
+                        let member = Member { peer: address, client, incarnation: Some(incarnation) };
+                        self.node.let_in_again(peer, member);
+                    }
                     if !matches!(remembered, RememberedPeer::Different { .. }) {
                         self.node.has_version(peer, newest_version);
-                        self.links.has_greeted(peer, address);
+                        self.links.has_greeted(peer, address.map(|address| address.peer));
                     }
                     // A greeter that did not wait is gone with its connection.
                     let _ = reply.try_send(remembered);

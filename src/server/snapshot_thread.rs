@@ -1,5 +1,5 @@
-//! The thread that writes snapshots: a view of the store, which costs the KV thread next to nothing, becomes a
-//! file beside the log. No save and no answer waits for it.
+//! The thread that writes snapshots: a view of the store, which costs the KV thread next to nothing, becomes
+//! a file beside the log. No save and no answer waits for it.
 
 use super::kv_thread::FromApplication;
 use crate::kv::StoreView;

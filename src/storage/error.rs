@@ -164,8 +164,8 @@ impl fmt::Display for StorageError {
                 f,
                 "{}: the data folder is empty. The first start of a node of a NEW cluster needs --bootstrap. \
                  A node that lost its disk must not use --bootstrap, because it may have voted and \
-                 acknowledged writes that it no longer knows of: restore its folder, or remove it \
-                 from the cluster and add it afresh",
+                 acknowledged writes that it no longer knows of: start it with --rejoin. A node that is new \
+                 in a cluster that runs needs --join",
                 folder.display()
             ),
             StorageError::NoNode { folder } => write!(

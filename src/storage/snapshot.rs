@@ -169,6 +169,19 @@ impl fmt::Display for SnapshotFlaw {
     }
 }
 
+/// Why what was received is no sound snapshot of this cluster: a text for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsound {
+    /// What was expected, and what came.
+    pub why: String,
+}
+
+impl From<SnapshotFlaw> for Unsound {
+    fn from(flaw: SnapshotFlaw) -> Unsound {
+        Unsound { why: flaw.to_string() }
+    }
+}
+
 impl From<String> for SnapshotFlaw {
     fn from(expected: String) -> SnapshotFlaw {
         SnapshotFlaw::Damaged(expected)
@@ -178,8 +191,10 @@ impl From<String> for SnapshotFlaw {
 /// Checks a snapshot line by line, each when it comes: also before the next one is there.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// The cluster and the last entry that it must be a snapshot of; none when it may be any.
-    expected: Option<(String, EntryId)>,
+    /// Whose snapshot it must be; none for anybody's.
+    cluster: Option<String>,
+    /// The last entry that it must cover; none for any.
+    last: Option<EntryId>,
     /// What the first line said.
     header: Option<Announced>,
     /// The lines of content so far.
@@ -200,13 +215,18 @@ pub(super) struct Announced {
 impl Verifier {
     /// For the snapshot up to this entry, of this cluster.
     pub fn new(cluster: &str, last: EntryId) -> Verifier {
-        Verifier { expected: Some((cluster.to_string(), last)), ..Verifier::of_any() }
+        Verifier { cluster: Some(cluster.to_string()), ..Verifier::of_any_cluster(last) }
     }
 
-    /// For any snapshot of any cluster.
+    /// For the snapshot up to this entry, whose cluster does not matter.
+    pub fn of_any_cluster(last: EntryId) -> Verifier {
+        Verifier { last: Some(last), ..Verifier::of_any() }
+    }
+
+    /// For any snapshot.
     pub fn of_any() -> Verifier {
         let checksum = RunningChecksum::default();
-        Verifier { expected: None, header: None, lines: 0, checksum, is_complete: false }
+        Verifier { cluster: None, last: None, header: None, lines: 0, checksum, is_complete: false }
     }
 
     /// Takes the next line, its newline included; if it is one of the content, returns its members: what
@@ -262,14 +282,11 @@ impl Verifier {
         let header: Header = serde_json::from_str(snapshot.get()).map_err(damaged)?;
         let Header { format: _, cluster, last, applied_hash, configuration, lines } = header;
         let index = u64::try_from(last.index.0).unwrap_or(u64::MAX);
-        match &self.expected {
-            Some((expected, _)) if cluster != *expected => {
-                return Err(SnapshotFlaw::OtherCluster { found: cluster, expected: expected.clone() });
-            }
-            Some((_, expected)) if last != *expected => {
-                return Err(format!("a snapshot up to {expected}, found one up to {last}").into());
-            }
-            Some(_) | None => {}
+        if let Some(expected) = self.cluster.clone().filter(|expected| *expected != cluster) {
+            return Err(SnapshotFlaw::OtherCluster { found: cluster, expected });
+        }
+        if let Some(expected) = self.last.filter(|expected| *expected != last) {
+            return Err(format!("a snapshot up to {expected}, found one up to {last}").into());
         }
         if index.max(last.term.0) > MAX_NUMBER {
             return Err(format!("an entry of at most {MAX_NUMBER}, found {last}").into());
@@ -290,5 +307,31 @@ impl Verifier {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Checks a snapshot that comes line by line from elsewhere, of whatever cluster.
+#[derive(Debug)]
+pub struct SnapshotCheck(Verifier);
+
+impl SnapshotCheck {
+    /// For the snapshot up to this entry.
+    pub fn new(last: EntryId) -> SnapshotCheck {
+        SnapshotCheck(Verifier::of_any_cluster(last))
+    }
+
+    /// Takes the next line, its newline included. Fails when it is not what should come next.
+    pub fn take(&mut self, line: &[u8]) -> Result<(), Unsound> {
+        self.0.take(line).map(drop).map_err(Unsound::from)
+    }
+
+    /// How many lines of content it is to have, once its first line has come.
+    pub fn announced_lines(&self) -> u64 {
+        self.0.header.as_ref().map_or(0, |announced| announced.lines)
+    }
+
+    /// What it says of itself. Fails when it has not come to its end.
+    pub fn finish(&self) -> Result<SnapshotMeta, Unsound> {
+        self.0.finish().map_err(Unsound::from)
     }
 }

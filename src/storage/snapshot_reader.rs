@@ -54,7 +54,10 @@ impl<F: OpenFile> SnapshotReader<F> {
         last: EntryId,
     ) -> Result<SnapshotReader<F>, DiskFault> {
         let name = SnapshotName { last }.to_string();
-        let verifier = cluster.map_or_else(Verifier::of_any, |cluster| Verifier::new(cluster, last));
+        let verifier = match cluster {
+            Some(cluster) => Verifier::new(cluster, last),
+            None => Verifier::of_any_cluster(last),
+        };
         Ok(SnapshotReader::over(disk.open(&name)?, disk.path(&name), verifier))
     }
 

@@ -138,6 +138,8 @@ fn configuration(members: &Configuration) -> Checked {
     let both = learners.iter().find(|id| voters.contains(id) || outgoing.contains(id));
     require(both.is_none(), || format!("{both:?} is a learner and a voter"))?;
     require(next_voters.as_ref().is_none_or(|next| !next.is_empty()), || "no next voters".to_owned())?;
+    let is_one_change = next_voters.is_none() || outgoing.is_empty();
+    require(is_one_change, || "next voters in a joint configuration".to_owned())?;
     require(members.len() <= 3 * MAX_NODES, || format!("{} addresses", members.len()))?;
     for (id, Member { peer, client, .. }) in members {
         node(*id)?;
@@ -162,6 +164,7 @@ fn install_snapshot_response(term: Term, answer: &InstallSnapshotResponse) -> Ch
     entry_id("snapshot", answer.snapshot)?;
     read_round(answer.read_round, term)?;
     at_most("the request's term", answer.request_term, "the answer's", term)?;
+    at_most("the snapshot's term", answer.snapshot.term, "the request's", answer.request_term)?;
     match answer.received {
         Received::Bytes(bytes) => number("received bytes", bytes),
         Received::All => Ok(()),

@@ -85,10 +85,22 @@ pub struct Hello {
     /// The voters of the cluster's first configuration, as the sender has them on disk; none when it has
     /// joined the cluster later.
     pub first_voters: Vec<NodeId>,
-    /// Where the sender takes connections of other nodes: so one that has just joined, or was away while
-    /// members changed, can answer.
+    /// Where the sender can be reached: so one that has just joined, or was away while members changed, can
+    /// answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
+    pub address: Option<Address>,
+    /// The sender belongs to the cluster and has lost its data. It wants to be let in again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_lost_data: bool,
+}
+
+/// Where a node can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// By other nodes, `HOST:PORT`.
+    pub peer: String,
+    /// By clients.
+    pub client: String,
 }
 
 /// Who has accepted a [`Hello`].

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::raft::message::*;
-use crate::types::{Command, Configuration, Entry, EntryId, Index, RequestId};
+use crate::types::{Command, Configuration, Entry, EntryId, Index, Member, RequestId, SnapshotLine};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -46,6 +46,41 @@ fn append_entries() -> AppendEntries {
         entries: vec![entry(5, 2), noop],
         leader_commit: Index(4),
         read_round: ReadRound { term: Term(7), number: 2 },
+    }
+}
+
+/// In the middle of a change, with everything that a configuration can say.
+fn members() -> Configuration {
+    let (peer, client) = ("host:7001".to_owned(), "host:7002".to_owned());
+    let member = Member { peer, client, incarnation: Some(Incarnation(5)) };
+    Configuration {
+        outgoing: [1, 2].map(NodeId).into(),
+        learners: [NodeId(4)].into(),
+        members: [(NodeId(3), member)].into(),
+        ..Configuration::new([1, 3].map(NodeId))
+    }
+}
+
+fn with_members(members: Configuration) -> AppendEntries {
+    let mut append = append_entries();
+    append.entries[1].command = Command::configuration();
+    append.entries[1].configuration = Some(Arc::new(members));
+    append
+}
+
+fn install() -> InstallSnapshot {
+    let line = SnapshotLine::from_json(r#"{"crc":"00", "key":"\u006b","value":1.0}"#.to_owned()).unwrap();
+    let read_round = ReadRound { term: Term(7), number: 2 };
+    InstallSnapshot { number: 1, snapshot: id(4, 2), offset: 9, lines: vec![line], is_last: true, read_round }
+}
+
+fn install_response() -> InstallSnapshotResponse {
+    InstallSnapshotResponse {
+        request_term: Term(6),
+        number: 1,
+        snapshot: id(4, 2),
+        read_round: ReadRound::default(),
+        received: Received::Bytes(9),
     }
 }
 
@@ -99,6 +134,15 @@ fn bodies() -> Vec<Body> {
         rejected(Conflict::TooShort { last: Index::NONE }),
         rejected(Conflict::OtherTerm { term: Term(1), first: Index(4) }),
         rejected(Conflict::OldTerm),
+        Body::AppendEntries(with_members(members())),
+        Body::InstallSnapshot(install()),
+        Body::InstallSnapshot(InstallSnapshot { lines: Vec::new(), is_last: false, ..install() }),
+        Body::InstallSnapshotResponse(install_response()),
+        Body::InstallSnapshotResponse(InstallSnapshotResponse {
+            received: Received::All,
+            ..install_response()
+        }),
+        Body::TimeoutNow(TimeoutNow {}),
         Body::ForwardProposals(forward()),
         forward_response(2),
         Body::ReadIndexRequest(ReadIndexRequest { boot: 3, number: 4 }),
@@ -122,6 +166,7 @@ fn hello() -> Hello {
         incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
         address: None,
+        has_lost_data: false,
     }
 }
 
@@ -392,6 +437,99 @@ fn prev_and_commit_are_sane() {
     first.prev = EntryId::NONE;
     first.entries = vec![entry(0, 1)];
     assert!(decode_body(Body::AppendEntries(first)).is_ok());
+}
+
+#[test]
+fn a_configuration_is_one() {
+    let invalid = |change: fn(&mut Configuration), expected: &str| {
+        let mut members = Configuration::new([1, 2, 3].map(NodeId));
+        members.learners.insert(NodeId(4));
+        change(&mut members);
+        let body = Body::AppendEntries(with_members(members));
+        if expected.is_empty() {
+            assert!(decode_body(body.clone()).is_ok());
+        } else {
+            assert_invalid(body, expected);
+        }
+    };
+    invalid(|_| (), "");
+    invalid(|it| it.outgoing = [1, 2].map(NodeId).into(), "");
+    invalid(|it| it.next_voters = Some([1, 2, 4].map(NodeId).into()), "");
+    invalid(|it| it.voters.clear(), "a configuration without voters");
+    invalid(|it| it.voters.extend([NodeId(0)]), "node 0, expected 1 to 65535");
+    invalid(|it| it.learners.extend([NodeId(0)]), "node 0, expected 1 to 65535");
+    invalid(|it| it.learners.extend([NodeId(3)]), "Some(n3) is a learner and a voter");
+    invalid(|it| it.outgoing.extend([NodeId(4)]), "Some(n4) is a learner and a voter");
+    invalid(|it| it.next_voters = Some([].into()), "no next voters");
+    invalid(|it| it.learners = (5..20).map(NodeId).collect(), "a configuration with 15 nodes");
+    invalid(
+        |it| {
+            let (peer, client) = ("a".repeat(260), "b".to_owned());
+            it.members.insert(NodeId(3), Member { peer, client, incarnation: None });
+        },
+        "an address of n3 is too long",
+    );
+    invalid(
+        |it| {
+            it.outgoing = [1, 2].map(NodeId).into();
+            it.next_voters = Some([1].map(NodeId).into());
+        },
+        "next voters in a joint configuration",
+    );
+}
+
+#[test]
+fn an_entry_that_changes_members_does_nothing_else() {
+    let invalid = |change: fn(&mut Entry)| {
+        let mut append = with_members(members());
+        change(&mut append.entries[1]);
+        let expected = "entry 6@7 changes members and does something else too";
+        assert_invalid(Body::AppendEntries(append), expected);
+    };
+    invalid(|it| it.command = command(r#"{"op":"set","key":"k","value":1}"#));
+    invalid(|it| it.request = Some(request(1)));
+}
+
+#[test]
+fn a_snapshot_is_of_something_that_was_before_it() {
+    let decoded = |change: fn(&mut InstallSnapshot)| {
+        let mut install = install();
+        change(&mut install);
+        decode_body(Body::InstallSnapshot(install)).map(|_| ())
+    };
+    let invalid = |change: fn(&mut InstallSnapshot), expected: &str| {
+        assert_eq!(decoded(change), Err(format!("InstallSnapshot: {expected}")));
+    };
+    let largest = (1u64 << 53) - 1;
+    assert_eq!(decoded(|_| ()), Ok(()));
+    assert_eq!(decoded(|it| (it.lines.clear(), it.is_last = false).1), Ok(()), "a sign of life");
+    invalid(|it| it.snapshot = EntryId::NONE, "a snapshot of nothing");
+    invalid(|it| it.snapshot = id(4, 8), "the snapshot's term 8 above the message's 7");
+    invalid(|it| it.lines.clear(), "the last lines, and none");
+    invalid(|it| it.offset = 1 << 53, &format!("offset {}, expected at most {largest}", largest + 1));
+    invalid(|it| it.number = 1 << 53, &format!("number {}, expected at most {largest}", largest + 1));
+    invalid(|it| it.read_round.term = Term(8), "the read round's term 8 above the message's 7");
+}
+
+#[test]
+fn an_answer_to_a_snapshot_fits_it() {
+    let answer = |change: fn(&mut InstallSnapshotResponse)| {
+        let mut answer = install_response();
+        change(&mut answer);
+        decode_body(Body::InstallSnapshotResponse(answer)).map(|_| ())
+    };
+    let invalid = |change: fn(&mut InstallSnapshotResponse), expected: &str| {
+        assert_eq!(answer(change), Err(format!("InstallSnapshotResponse: {expected}")));
+    };
+    let largest = (1u64 << 53) - 1;
+    assert_eq!(answer(|_| ()), Ok(()));
+    assert_eq!(answer(|it| it.received = Received::All), Ok(()));
+    invalid(|it| it.request_term = Term(8), "the request's term 8 above the answer's 7");
+    invalid(|it| it.snapshot = id(4, 7), "the snapshot's term 7 above the request's 6");
+    invalid(|it| it.read_round.term = Term(8), "the read round's term 8 above the message's 7");
+    let bytes = format!("received bytes {}, expected at most {largest}", largest + 1);
+    invalid(|it| it.received = Received::Bytes(1 << 53), &bytes);
+    invalid(|it| it.number = 1 << 53, &format!("number {}, expected at most {largest}", largest + 1));
 }
 
 #[test]

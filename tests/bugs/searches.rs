@@ -10,7 +10,7 @@ fn all_hold() {
     let max_states = var("RAFTKV_STATES").map_or(10_000, |text| text.parse().expect("a number"));
     let names = CONFIGURATIONS.iter().map(|configuration| configuration.name);
     for name in names.filter(|name| only.as_ref().is_none_or(|only| only == name)) {
-        let limits = Limits { max_states, threads: 1 };
+        let limits = Limits { max_states, max_bytes: u64::MAX, threads: 1 };
         let report = run(name, &limits).expect("it is one of them");
         if let Some(violation) = report.violation {
             panic!("number {}: {}", report.states, violation.fault);

@@ -2,8 +2,9 @@
 //! what one node can know; this is the rest of the paper's figure 3.
 
 use crate::node::Node;
+use crate::snapshot::Snapshot;
 use raftkv::raft::{Log, Message, RoleName};
-use raftkv::types::{Entry, Index, NodeId, Term};
+use raftkv::types::{Entry, EntryId, Index, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was true once and must stay so.
@@ -29,6 +30,7 @@ impl History {
         logs_match(nodes)?;
         self.committed_entries_stay(nodes)?;
         self.leaders_are_complete(nodes)?;
+        self.bases_are_committed(nodes)?;
         requests_are_unique(nodes)?;
         saved_is_on_disk(nodes)
     }
@@ -46,8 +48,8 @@ impl History {
         Ok(())
     }
 
-    /// State Machine Safety's ground: what any node knows to be committed was on a quorum's disks at that
-    /// moment, and no other entry ever takes its place.
+    /// State Machine Safety's ground: what any node knows to be committed was at that moment on the disks of
+    /// a quorum, by the configuration in force on that node, and no other entry ever takes its place.
     fn committed_entries_stay(&mut self, nodes: &Nodes) -> Result<(), String> {
         for state in nodes.values().filter_map(|node| node.state.as_ref()) {
             let from = state.log().first_index().previous();
@@ -67,7 +69,7 @@ impl History {
                     node.disk.base.index >= entry.index || node.disk.get(entry.index) == Some(entry)
                 };
                 let copies: Vec<NodeId> = nodes.values().filter(on_disk).map(|node| node.id).collect();
-                if 2 * copies.len() <= nodes.len() {
+                if !state.configuration().has_quorum(|id| copies.contains(&id)) {
                     let (id, entry) = (state.id(), entry.id());
                     return Err(format!("{id} committed {entry}, which only {copies:?} have on disk"));
                 }
@@ -93,6 +95,35 @@ impl History {
         Ok(())
     }
 
+    /// Nothing is forgotten, nor taken from a snapshot, but what is committed.
+    fn bases_are_committed(&self, nodes: &Nodes) -> Result<(), String> {
+        for state in nodes.values().filter_map(|node| node.state.as_ref()) {
+            let base = state.log().base();
+            if let Some((known, _)) = self.committed.get(&base.index)
+                && known.id() != base
+            {
+                return Err(format!("{state}: its log begins after {base}, committed was {}", known.id()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the application holds at this index, by all that was ever applied.
+    pub fn store_at(&self, index: Index) -> BTreeMap<String, String> {
+        let applied = self.applied.range(..=index).map(|(_, entry)| entry);
+        applied.filter_map(|entry| crate::show::assignment(&entry.command)).collect()
+    }
+
+    /// A node's application takes over what a snapshot says: it comes to what it would have come to by
+    /// applying each entry.
+    pub fn installed(&self, id: NodeId, snapshot: &Snapshot) -> Result<(), String> {
+        let store = self.store_at(snapshot.last.index);
+        if snapshot.store != store {
+            return Err(format!("{id} installed {:?}, all others have {store:?}", snapshot.store));
+        }
+        Ok(())
+    }
+
     /// State Machine Safety (figure 3): all nodes apply the same entry at the same place.
     pub fn applied(&mut self, id: NodeId, entry: &Entry) -> Result<(), String> {
         let first = self.applied.entry(entry.index).or_insert_with(|| entry.clone());
@@ -103,7 +134,8 @@ impl History {
     }
 }
 
-/// Log Matching (figure 3): where two logs have the same entry, they are equal up to there.
+/// Log Matching (figure 3): where two logs have the same entry, they are equal up to there. What a log begins
+/// after counts as an entry of which only the name is known.
 fn logs_match(nodes: &Nodes) -> Result<(), String> {
     let mut logs: Vec<(NodeId, Log)> = Vec::new();
     for node in nodes.values() {
@@ -119,9 +151,14 @@ fn logs_match(nodes: &Nodes) -> Result<(), String> {
 }
 
 fn two_logs_match(ours: &Log, theirs: &Log) -> Result<(), String> {
-    let from = ours.first_index().max(theirs.first_index()).previous();
+    let from = ours.base().index.max(theirs.base().index);
     let pairs = ours.after(from).iter().zip(theirs.after(from));
-    let mut first_difference = None;
+    let mut first_difference = match (ours.term_at(from), theirs.term_at(from)) {
+        (Some(our), Some(their)) if our != their => {
+            Some((EntryId::new(our, from), EntryId::new(their, from)))
+        }
+        (_, _) => None,
+    };
     for (our, their) in pairs {
         if our != their && first_difference.is_none() {
             first_difference = Some((our.id(), their.id()));

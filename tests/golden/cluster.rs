@@ -7,7 +7,7 @@ use crate::disk::Save;
 use crate::network::{Filter, Network};
 use crate::node::{Effect, Node, Read, Unsaved};
 use crate::show;
-use raftkv::raft::{Configuration, Input, Message, Output, RaftState, Settings};
+use raftkv::raft::{Body, ChangeOutcome, Configuration, Input, Message, Output, RaftState, Settings};
 use raftkv::types::{Command, Entry, Index, NodeId, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,24 +28,23 @@ pub struct Cluster {
     pub lines: Vec<String>,
     /// What all nodes are started with.
     pub settings: Settings,
+    /// Who belongs to the cluster at first.
+    pub first_members: Configuration,
 }
 
 impl Cluster {
-    /// Nodes 1 to `count` with empty disks, all up.
-    pub fn new(count: u16, seed: u64, settings: Settings) -> Cluster {
-        let ids = (1..=count).map(NodeId);
-        let nodes = ids.map(|id| (id, Node::new(id, seed + 100 * u64::from(id.0)))).collect();
+    /// Nodes 1 to `count`, and others that know nothing and are no members yet, with empty disks, all up.
+    pub fn new(count: u16, joining: &[NodeId], seed: u64, settings: Settings) -> Cluster {
+        let first_members = Configuration::new((1..=count).map(NodeId));
+        let node = |id: NodeId, configuration: &Configuration| {
+            let mut node = Node::new(id, configuration.clone(), seed + 100 * u64::from(id.0));
+            node.start(settings.clone());
+            (id, node)
+        };
+        let mut nodes: BTreeMap<_, _> = first_members.members().map(|id| node(id, &first_members)).collect();
+        nodes.extend(joining.iter().map(|id| node(*id, &Configuration::default())));
         let (network, history) = (Network::default(), History::default());
-        let mut cluster = Cluster { nodes, network, history, lines: Vec::new(), settings };
-        let configuration = cluster.configuration();
-        for node in cluster.nodes.values_mut() {
-            node.start(configuration.clone(), cluster.settings.clone());
-        }
-        cluster
-    }
-
-    fn configuration(&self) -> Configuration {
-        Configuration::new(self.nodes.keys().copied())
+        Cluster { nodes, network, history, lines: Vec::new(), settings, first_members }
     }
 
     /// The node of this id.
@@ -74,7 +73,8 @@ impl Cluster {
         if self.lines.len() > first_line || !only_ticks {
             self.lines.insert(first_line, format!("{id} <- {what}"));
         }
-        self.history.check(&self.nodes)
+        self.history.check(&self.nodes)?;
+        self.verify_received(id)
     }
 
     fn carry_out(
@@ -87,7 +87,7 @@ impl Cluster {
         if self.crash_at(id, Effect::Start)? {
             return Ok(());
         }
-        self.send(id, std::mem::take(&mut output.now))?;
+        self.send_now(id, &mut output)?;
         if self.crash_at(id, Effect::Now)? {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Cluster {
         if self.crash_at(id, Effect::Save)? {
             return Ok(false);
         }
-        self.send(id, std::mem::take(&mut output.now))?;
+        self.send_now(id, &mut output)?;
         self.send(id, std::mem::take(&mut output.after_save))?;
         if self.crash_at(id, Effect::Send)? {
             return Ok(false);
@@ -147,6 +147,21 @@ impl Cluster {
             self.node(id)?.crash();
         }
         Ok(crashes)
+    }
+
+    fn send_now(&mut self, id: NodeId, output: &mut Output) -> Result<(), String> {
+        let mut messages = std::mem::take(&mut output.now);
+        let disk = &self.node(id)?.disk;
+        messages.extend(std::mem::take(&mut output.chunks_to_send).into_iter().map(|mut message| {
+            if let Body::InstallSnapshot(request) = &mut message.body {
+                let snapshot = disk.snapshot_of(request.snapshot);
+                if let Some((line, is_last)) = snapshot.and_then(|it| it.line_at(request.offset)) {
+                    (request.lines, request.is_last) = (vec![line], is_last);
+                }
+            }
+            message
+        }));
+        self.send(id, messages)
     }
 
     fn send(&mut self, from: NodeId, messages: Vec<Message>) -> Result<(), String> {
@@ -171,6 +186,15 @@ impl Cluster {
         }
         for (request, why) in output.refused {
             self.say(format!("   {request} refused: {why:?}"));
+        }
+        for (number, outcome) in output.changes {
+            match outcome {
+                ChangeOutcome::Appended(entry) => self.say(format!("   change {number} begins with {entry}")),
+                ChangeOutcome::Refused(why) => self.say(format!("   change {number} refused: {why}")),
+            }
+        }
+        if let Some(why) = output.transfer_refused {
+            self.say(format!("   transfer refused: {why:?}"));
         }
         for ready in output.reads {
             self.say(format!("   reads up to {} may be served from index {}", ready.number, ready.index));
@@ -281,12 +305,26 @@ impl Cluster {
     pub fn apply(&mut self, id: NodeId, to: Option<Index>) -> Result<(), String> {
         let node = self.node(id)?;
         let state = node.state.as_ref().ok_or(format!("{id} is down"))?;
+        let base = state.log().base();
+        let installs = base.index > node.app.last_applied;
+        if installs {
+            let snapshot = node.disk.snapshot_of(base).ok_or(format!("{id} has no snapshot {base}"))?;
+            node.app.install(snapshot);
+            let snapshot = snapshot.clone();
+            self.history.installed(id, &snapshot)?;
+            self.batch(id, &format!("applied snapshot {base}"), vec![Input::Applied { index: base.index }])?;
+        }
+        let node = &self.nodes[&id];
+        let state = node.state.as_ref().ok_or(format!("{id} is down"))?;
         let to = to.unwrap_or(state.commit_index());
         let count = usize::try_from(to.0 - node.app.last_applied.0).unwrap_or(0);
         let entries: Vec<_> = state.log().after(node.app.last_applied).iter().take(count).cloned().collect();
         for entry in &entries {
             self.history.applied(id, entry)?;
             self.node(id)?.app.apply(entry);
+        }
+        if installs && entries.is_empty() {
+            return self.serve_reads(id);
         }
         let what = format!("applied {}", show::entries(&entries));
         self.batch(id, &what, vec![Input::Applied { index: to }])?;
@@ -309,25 +347,36 @@ impl Cluster {
 
     /// A node comes up again with what it has on disk.
     pub fn restart(&mut self, id: NodeId) -> Result<(), String> {
-        let (configuration, settings) = (self.configuration(), self.settings.clone());
+        let settings = self.settings.clone();
         let node = self.node(id)?;
         if node.state.is_some() {
             node.crash();
         }
-        node.start(configuration, settings);
+        node.start(settings);
         let line = self.status(id)?;
         self.say(line);
         self.history.check(&self.nodes)
     }
 
-    /// `n1@2 leader last=5@2 commit=4 applied=4`, for a leader with what it knows of the others.
+    /// `n1@2 leader last=5@2 commit=4 applied=4`, for a leader with what it knows of the others, and with who
+    /// belongs to the cluster where that has changed.
     pub fn status(&mut self, id: NodeId) -> Result<String, String> {
-        let Some(state) = &self.node(id)?.state else { return Ok(format!("{id} is down")) };
+        let Some(state) = self.nodes.get(&id).and_then(|node| node.state.as_ref()) else {
+            return Ok(format!("{id} is down"));
+        };
         let of = |peer: &raftkv::raft::PeerProgress| {
             format!("\n   {} match={} next={}", peer.id, peer.match_index, peer.next_index)
         };
         let peers: String = state.progress().iter().map(of).collect();
-        Ok(format!("{state}{}{peers}", leader_of(state)))
+        let members = state.configuration();
+        let members = if *members == self.first_members {
+            String::new()
+        } else if members.voters.is_empty() {
+            "\n   knows no members".to_owned()
+        } else {
+            format!("\n   {members} from index {} on", state.configuration_index())
+        };
+        Ok(format!("{state}{}{members}{peers}", leader_of(state)))
     }
 
     /// The ids of all nodes.

@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::injection;
 use crate::network::Filter;
 use crate::node::Effect;
+use crate::snapshot::Snapshot;
 use raftkv::raft::{HardState, Input, Settings};
 use raftkv::types::{Command as Proposed, Entry, EntryId, Index, NodeId, Term};
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ pub enum Command {
     Cluster {
         #[arg(key)]
         nodes: u16,
+        #[arg(key)]
+        joining: Option<String>,
         #[arg(key)]
         log: Option<String>,
         #[arg(key)]
@@ -72,6 +75,30 @@ pub enum Command {
         id: Id,
         key: Option<String>,
     },
+    Change {
+        id: Id,
+        #[arg(key)]
+        add: Option<String>,
+        #[arg(key)]
+        remove: Option<String>,
+    },
+    Transfer {
+        id: Id,
+        #[arg(key)]
+        to: Option<Id>,
+    },
+    Compact {
+        id: Id,
+        #[arg(key)]
+        to: Option<i64>,
+    },
+    HoldInstalls(Id),
+    Install {
+        id: Id,
+        #[arg(key, optional)]
+        batch: bool,
+    },
+    Refuse(Id),
     Apply {
         ids: Vec<Id>,
         #[arg(key)]
@@ -148,9 +175,10 @@ impl goldenscript::Runner for Runner {
     type Command = Command;
 
     fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
-        if let Command::Cluster { nodes, log, term, seed, settings } = command {
-            let mut cluster = Cluster::new(*nodes, seed.unwrap_or(1), settings_of(settings)?);
-            for id in cluster.ids() {
+        if let Command::Cluster { nodes, joining, log, term, seed, settings } = command {
+            let joining = ids(joining)?;
+            let mut cluster = Cluster::new(*nodes, &joining, seed.unwrap_or(1), settings_of(settings)?);
+            for id in cluster.first_members.members().collect::<Vec<NodeId>>() {
                 set_up(&mut cluster, id, log.as_deref(), None, *term, None)?;
             }
             self.cluster = Some(cluster);
@@ -186,6 +214,12 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
                 cluster.apply(id.0, to.map(Index))?;
             }
         }
+        Command::Change { .. }
+        | Command::Transfer { .. }
+        | Command::Compact { .. }
+        | Command::HoldInstalls(_)
+        | Command::Install { .. }
+        | Command::Refuse(_) => operate(cluster, command)?,
         Command::Deliver { from, to, message, max, batch } => {
             let (from, to) = (from.map(|id| id.0), to.map(|id| id.0));
             let filter = Filter { from, to, message: message.clone(), max: *max };
@@ -207,10 +241,7 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
         | Command::Copy(_)
         | Command::Hold(_)
         | Command::Release(_) => move_messages(cluster, command)?,
-        Command::Partition(ids) => partition(cluster, &ids.iter().map(|id| id.0).collect::<Vec<NodeId>>()),
-        Command::Cut { from, to, one_way: true } => cluster.network.cut(from.0, to.0),
-        Command::Cut { from, to, one_way: false } => cut(cluster, from.0, to.0),
-        Command::Heal => cluster.network.heal(),
+        Command::Partition(_) | Command::Cut { .. } | Command::Heal => links(cluster, command),
         Command::Crash { .. } | Command::Restart(_) | Command::HoldSaves(_) | Command::Save { .. } => {
             run_fault(cluster, command)?;
         }
@@ -226,6 +257,36 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
         Command::Status(_) | Command::Log(_) | Command::Disk(_) | Command::Network => show(cluster, command)?,
     }
     Ok(())
+}
+
+/// What operators and snapshots do.
+fn operate(cluster: &mut Cluster, command: &Command) -> Outcome {
+    match command {
+        Command::Change { id, add, remove } => cluster.change(id.0, &ids(add)?, &ids(remove)?)?,
+        Command::Transfer { id, to } => cluster.transfer(id.0, to.map(|id| id.0))?,
+        Command::Compact { id, to } => cluster.compact(id.0, to.map(Index))?,
+        Command::HoldInstalls(id) => cluster.node(id.0)?.installs_held = true,
+        Command::Install { id, batch } => cluster.install(id.0, *batch)?,
+        Command::Refuse(id) => cluster.refuse(id.0)?,
+        _ => unreachable!("the caller chose the commands"),
+    }
+    Ok(())
+}
+
+/// `4 5`: several nodes in one argument.
+fn ids(words: &Option<String>) -> Result<Vec<NodeId>, Box<dyn Error>> {
+    let words = words.iter().flat_map(|words| words.split_whitespace());
+    words.map(|word| Ok(word.parse::<Id>()?.0)).collect()
+}
+
+fn links(cluster: &mut Cluster, command: &Command) {
+    match command {
+        Command::Partition(ids) => partition(cluster, &ids.iter().map(|id| id.0).collect::<Vec<NodeId>>()),
+        Command::Cut { from, to, one_way: true } => cluster.network.cut(from.0, to.0),
+        Command::Cut { from, to, one_way: false } => cut(cluster, from.0, to.0),
+        Command::Heal => cluster.network.heal(),
+        _ => unreachable!("the caller chose the commands"),
+    }
 }
 
 fn partition(cluster: &mut Cluster, inside: &[NodeId]) {
@@ -272,6 +333,7 @@ fn run_fault(cluster: &mut Cluster, command: &Command) -> Outcome {
             let node = cluster.node(id.0)?;
             node.saves_held &= !node.unsaved.is_empty();
             cluster.history.check(&cluster.nodes)?;
+            cluster.verify_received(id.0)?;
         }
         _ => unreachable!("the caller chose the commands"),
     }
@@ -299,7 +361,9 @@ fn show(cluster: &mut Cluster, command: &Command) -> Outcome {
                 let disk = &cluster.node(id)?.disk;
                 let HardState { term, voted_for } = disk.hard_state;
                 let vote = voted_for.map_or(String::new(), |id| format!(" voted_for={id}"));
-                let line = format!("{id} disk: term={term}{vote}{}", log_line(&disk.entries, None));
+                let base =
+                    if disk.base == EntryId::NONE { String::new() } else { format!(" after={}", disk.base) };
+                let line = format!("{id} disk: term={term}{vote}{base}{}", log_line(&disk.entries, None));
                 cluster.say(line);
             }
         }
@@ -432,7 +496,10 @@ fn set_up(
     vote: Option<NodeId>,
 ) -> Outcome {
     let disk = &mut cluster.node(id)?.disk;
-    disk.base = base.unwrap_or(EntryId::NONE);
+    if let Some(last) = base {
+        let configuration = disk.configuration.clone();
+        disk.compact(Snapshot { last, configuration, store: Default::default() });
+    }
     disk.entries = injection::log(disk.base, log.unwrap_or_default())?;
     let term = term.map_or(disk.last().term, Term);
     disk.hard_state = HardState { term, voted_for: vote };

@@ -2,11 +2,11 @@
 
 use raftkv::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Conflict, ForwardProposals,
-    ForwardProposalsResponse, Proposal, ReadIndexRequest, ReadIndexResponse, ReadRound, RequestVote,
-    RequestVoteResponse,
+    ForwardProposalsResponse, InstallSnapshot, InstallSnapshotResponse, Proposal, ReadIndexRequest,
+    ReadIndexResponse, ReadRound, Received, RequestVote, RequestVoteResponse, TimeoutNow,
 };
 use raftkv::raft::{Body, Message};
-use raftkv::types::{Command, Entry, EntryId, Index, NodeId, RequestId, Term};
+use raftkv::types::{Command, Entry, EntryId, Index, NodeId, RequestId, SnapshotLine, Term};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::str::FromStr;
@@ -82,6 +82,18 @@ pub fn message(
         "RequestVote" | "RequestVoteResponse" => vote(term, name, &mut fields)?,
         "AppendEntries" => append_entries(term, &mut fields)?,
         "AppendEntriesResponse" => append_entries_response(term, &mut fields)?,
+        "InstallSnapshot" => install_snapshot(term, &mut fields)?,
+        "InstallSnapshotResponse" => {
+            let request_term = fields.take("request_term")?.map_or(term, Term);
+            Body::InstallSnapshotResponse(InstallSnapshotResponse {
+                request_term,
+                number: fields.need("number")?,
+                snapshot: fields.entry_id("snapshot")?,
+                read_round: fields.round(request_term)?,
+                received: fields.take("bytes")?.map_or(Received::All, Received::Bytes),
+            })
+        }
+        "TimeoutNow" => Body::TimeoutNow(TimeoutNow {}),
         "ForwardProposals" => forward_proposals(from, &mut fields)?,
         "ForwardProposalsResponse" => Body::ForwardProposalsResponse(ForwardProposalsResponse {
             boot: fields.need("boot")?,
@@ -150,6 +162,20 @@ fn append_entries_response(term: Term, fields: &mut Fields) -> Outcome<Body> {
         prev: fields.entry_id("prev")?,
         read_round: fields.round(request_term)?,
         outcome,
+    }))
+}
+
+/// With `lines=N`, that many lines of no sense.
+fn install_snapshot(term: Term, fields: &mut Fields) -> Outcome<Body> {
+    let line = || SnapshotLine::from_json("{}".to_owned());
+    let lines = (0..fields.take("lines")?.unwrap_or(0)).map(|_: u32| line());
+    Ok(Body::InstallSnapshot(InstallSnapshot {
+        number: fields.take("number")?.unwrap_or(1),
+        snapshot: fields.entry_id("snapshot")?,
+        offset: fields.take("offset")?.unwrap_or(0),
+        lines: lines.collect::<Result<_, _>>()?,
+        is_last: fields.take("last")?.unwrap_or(false),
+        read_round: fields.round(term)?,
     }))
 }
 

@@ -2,7 +2,8 @@
 //! the script says so, so that "committed" and "applied" can be told apart.
 
 use crate::disk::{Disk, Save};
-use raftkv::raft::{Configuration, HardState, Output, RaftState, Settings, Start};
+use crate::snapshot::Snapshot;
+use raftkv::raft::{Configuration, Output, RaftState, Settings, Start};
 use raftkv::types::{Entry, EntryId, Index, NodeId, Term};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,12 +19,16 @@ pub struct Node {
     pub app: App,
     /// Saves wait for the script's word.
     pub saves_held: bool,
+    /// A snapshot that is wholly received waits for the script's word on it.
+    pub installs_held: bool,
     /// Batches whose `now` messages have left and whose save has not begun, oldest first.
     pub unsaved: VecDeque<Unsaved>,
     /// The node is to crash in its next batch, right after this effect.
     pub crash_after: Option<Effect>,
     /// Counts the requests of this start.
     pub next_request: u64,
+    /// Counts the changes of members that were asked for in this start.
+    pub changes: u64,
     reads: u64,
     seed: u64,
 }
@@ -77,38 +82,44 @@ pub struct Read {
 }
 
 impl Node {
-    /// A node that is down, with an empty disk.
-    pub fn new(id: NodeId, seed: u64) -> Node {
-        let disk =
-            Disk { boot: 0, hard_state: HardState::default(), base: EntryId::NONE, entries: Vec::new() };
+    /// A node that is down, with a disk that only knows who belongs to the cluster.
+    pub fn new(id: NodeId, configuration: Configuration, seed: u64) -> Node {
         Node {
             id,
             state: None,
-            disk,
+            disk: Disk::new(configuration),
             app: App::default(),
             saves_held: false,
+            installs_held: false,
             unsaved: VecDeque::new(),
             crash_after: None,
             next_request: 0,
+            changes: 0,
             reads: 0,
             seed,
         }
     }
 
     /// Starts from what is on the disk.
-    pub fn start(&mut self, configuration: Configuration, settings: Settings) {
+    pub fn start(&mut self, settings: Settings) {
+        self.disk.recover();
         self.disk.boot += 1;
         let start = Start {
             id: self.id,
             boot: self.disk.boot,
-            configuration,
+            configuration: self.disk.configuration.clone(),
+            may_vote: true,
             hard_state: self.disk.hard_state,
             log: self.disk.log(),
             seed: self.seed.wrapping_add(self.disk.boot),
         };
         self.state = Some(RaftState::new(start, settings));
-        self.app = App { last_applied: self.disk.base.index, ..App::default() };
+        self.app = App::default();
+        if let Some(snapshot) = &self.disk.snapshot {
+            self.app.install(snapshot);
+        }
         self.next_request = 0;
+        self.changes = 0;
         self.reads = 0;
     }
 
@@ -117,6 +128,7 @@ impl Node {
         self.state = None;
         self.app = App::default();
         self.saves_held = false;
+        self.installs_held = false;
         self.unsaved.clear();
         self.crash_after = None;
     }
@@ -141,6 +153,12 @@ impl App {
             self.store.insert(key, value);
         }
         self.last_applied = entry.index;
+    }
+
+    /// Takes over what a snapshot says.
+    pub fn install(&mut self, snapshot: &Snapshot) {
+        self.store = snapshot.store.clone();
+        self.last_applied = snapshot.last.index;
     }
 
     /// The reads that may be served now, oldest first.

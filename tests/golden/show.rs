@@ -73,6 +73,8 @@ fn body(body: &Body, term: Term) -> String {
         Body::InstallSnapshot(InstallSnapshot { number, snapshot, offset, lines, is_last, read_round }) => {
             let lines = match lines.len() {
                 0 => "nothing new".to_owned(),
+                1 if *is_last => "the last line".to_owned(),
+                1 => "a line".to_owned(),
                 count => format!("{count} lines{}", if *is_last { ", the last" } else { "" }),
             };
             format!("{name} #{number} of {snapshot} from byte {offset}: {lines}{}", round(read_round))
@@ -133,8 +135,11 @@ pub fn entries(entries: &[Entry]) -> String {
     }
 }
 
-/// `5@2 x=1`, or `5@2` for an entry that changes nothing.
+/// `5@2 x=1`, or `5@2` for an entry that changes nothing; `5@2 (voters n1 n2)` for one that changes members.
 pub fn entry(entry: &Entry) -> String {
+    if let Some(members) = &entry.configuration {
+        return format!("{} ({members})", entry.id());
+    }
     let command = command(&entry.command);
     if command.is_empty() { entry.id().to_string() } else { format!("{} {command}", entry.id()) }
 }

@@ -30,6 +30,8 @@ pub struct Plan {
     pub request_timeout_ms: u64,
     pub max_line_bytes: usize,
     pub max_clients: usize,
+    /// After so many entries a node takes a snapshot, when it is not the contract's default.
+    pub snapshot_after_entries: Option<u64>,
 }
 
 impl Plan {
@@ -42,6 +44,7 @@ impl Plan {
             request_timeout_ms: 5000,
             max_line_bytes: 1024 * 1024,
             max_clients: 4096,
+            snapshot_after_entries: None,
         }
     }
 
@@ -59,6 +62,9 @@ impl Plan {
              request_timeout_ms = {request_timeout_ms}\n\
              \n[limits]\nmax_line_bytes = {max_line_bytes}\nmax_clients = {max_clients}\n"
         );
+        if let Some(entries) = self.snapshot_after_entries {
+            let _ = write!(text, "\n[log]\nsnapshot_after_entries = {entries}\n");
+        }
         text
     }
 }
@@ -93,6 +99,9 @@ struct Seen {
     hashes: BTreeMap<i64, String>,
 }
 
+/// The server of this version.
+const SERVER: &str = env!("CARGO_BIN_EXE_raftkv-server");
+
 impl Cluster {
     /// A new cluster that has a leader.
     pub fn start(nodes: u16) -> Cluster {
@@ -101,12 +110,17 @@ impl Cluster {
 
     /// A new cluster that has a leader.
     pub fn of(plan: &Plan) -> Cluster {
+        Cluster::of_program(plan, Path::new(SERVER))
+    }
+
+    /// A new cluster of a server that may be another version's.
+    pub fn of_program(plan: &Plan, program: &Path) -> Cluster {
         let folder = scratch_folder();
         // Someone else may take a port before the server does: then all of it begins again.
         let (ports, nodes) = wait_until("a cluster has its ports", || {
             let ports = free_ports(usize::from(plan.nodes) * 2);
             fs::write(folder.path().join("cluster.toml"), plan.config(&ports)).expect("a file");
-            let start = |id| Some((id, Some(start(folder.path(), id, &["--bootstrap"])?)));
+            let start = |id| Some((id, Some(start(folder.path(), program, id, &["--bootstrap"])?)));
             let nodes: Option<BTreeMap<u16, Option<Process>>> = (1..=plan.nodes).map(start).collect();
             Some((ports, nodes?))
         });
@@ -210,9 +224,15 @@ impl Cluster {
 
     /// The same, with more arguments.
     pub fn restart_with(&mut self, id: u16, arguments: &[&str]) {
+        self.restart_program(id, Path::new(SERVER), arguments);
+    }
+
+    /// The same, with a server that may be another version's.
+    pub fn restart_program(&mut self, id: u16, program: &Path, arguments: &[&str]) {
         assert!(self.nodes[&id].is_none(), "n{id} runs");
-        let process =
-            wait_until("the node's ports are free again", || start(self.folder.path(), id, arguments));
+        let process = wait_until("the node's ports are free again", || {
+            start(self.folder.path(), program, id, arguments)
+        });
         self.nodes.insert(id, Some(process));
     }
 
@@ -332,12 +352,12 @@ fn log_path(folder: &Path, id: u16) -> PathBuf {
 }
 
 /// Starts a node and waits until it serves. None when another process has one of its ports.
-fn start(folder: &Path, id: u16, arguments: &[&str]) -> Option<Process> {
+fn start(folder: &Path, program: &Path, id: u16, arguments: &[&str]) -> Option<Process> {
     let config = folder.join("cluster.toml");
     let (config, id_text) = (config.to_str().expect("a path in UTF-8"), id.to_string());
     let mut all = vec!["--config", config, "--id", &id_text];
     all.extend(arguments);
-    let mut process = Process::start(&all, &log_path(folder, id));
+    let mut process = Process::start_program(program, &all, &log_path(folder, id));
     wait_until("the server has started", || {
         let ended = process.ended();
         let log = process.log();

@@ -2,8 +2,8 @@
 //!
 //! Bytes with a checksum are of little use to a fuzzer: whatever it changes, it meets the same refusal. So a
 //! line of the log or of the identity that carries the checksum `00000000` gets its right one before the
-//! storage sees it, and the length 0 its right length. Other lines stay as they are, so that damage is met
-//! too.
+//! storage sees it, the length 0 its right length, and the checksum of zeros at the end of a snapshot its
+//! right one too. Other lines stay as they are, so that damage is met too.
 
 use super::{Seen, Target, assert_plain, within_memory};
 use raftkv::config::{Config, MAX_LINE_BYTES, MAX_NODES, MIN_LINE_BYTES};
@@ -11,16 +11,26 @@ use raftkv::raft::{HardState, Log, Output};
 use raftkv::storage::{
     Disk, FirstStart, MemoryDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError,
 };
-use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, MAX_NUMBER, NodeId};
+use raftkv::types::{Command, Entry, EntryId, Incarnation, MAX_NUMBER, NodeId};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
+use xxhash_rust::xxh3::xxh3_64;
 
-/// A node's log: one file, or several, each behind a line `==NAME`.
+/// A node's log: one file, or several, a snapshot too, each behind a line `==NAME`.
 pub const LOG_FILE: Target = Target {
     name: "log_file",
     run: log_file,
-    sometimes: &["recovered", "entries", "torn", "segments", "damaged", "missing", "other format"],
+    sometimes: &[
+        "recovered",
+        "entries",
+        "torn",
+        "segments",
+        "snapshot",
+        "damaged",
+        "missing",
+        "other format",
+    ],
 };
 
 /// A node's identity.
@@ -60,7 +70,7 @@ fn sound_folder() -> &'static Folder {
         let disk = MemoryDisk::new();
         let (mut storage, _) = Storage::open(disk.clone(), &opening()).expect("an empty disk");
         storage.raise_boot().expect("a disk that does not fail");
-        let log = Replayed { hard_state: HardState::default(), entries: Vec::new() };
+        let log = Replayed { hard_state: HardState::default(), base: EntryId::NONE, entries: Vec::new() };
         storage.save(&log.continuation()).expect("a disk that does not fail");
         files_of(&disk)
     })
@@ -78,7 +88,10 @@ fn log_file(bytes: &[u8]) -> Seen {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         match line.strip_prefix(b"==") {
             Some(named) => name = String::from_utf8_lossy(named).trim_end_matches('\n').to_string(),
-            None => folder.entry(name.clone()).or_default().extend(mended(line)),
+            None => {
+                let file = folder.entry(name.clone()).or_default();
+                file.extend(mended(line, file));
+            }
         }
     }
     start(&folder, bytes.len())
@@ -86,17 +99,16 @@ fn log_file(bytes: &[u8]) -> Seen {
 
 fn identity_file(bytes: &[u8]) -> Seen {
     let mut folder = sound_folder().clone();
-    folder.insert(
-        IDENTITY.to_string(),
-        bytes.split_inclusive(|byte| *byte == b'\n').flat_map(mended).collect(),
-    );
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    folder.insert(IDENTITY.to_string(), lines.flat_map(|line| mended(line, b"")).collect());
     start(&folder, bytes.len())
 }
 
-/// The line with what it left to be filled in: see the file's header.
-fn mended(line: &[u8]) -> Vec<u8> {
+/// The line with what it left to be filled in, behind these: see the file's header.
+fn mended(line: &[u8], before: &[u8]) -> Vec<u8> {
     const HEAD: &[u8] = b"{\"crc\":\"00000000\"";
     const LENGTH: &[u8] = b",\"len\":0,";
+    const CHECKSUM: &[u8] = b"\"checksum\":\"0000000000000000\"}}\n";
     let Some(mut rest) = line.strip_prefix(HEAD) else { return line.to_vec() };
     let mut checked = Vec::new();
     if let Some(behind) = rest.strip_prefix(LENGTH) {
@@ -106,7 +118,13 @@ fn mended(line: &[u8]) -> Vec<u8> {
         let length = (others..).find(|length| others + digits(*length) == *length).unwrap_or(others);
         checked.extend(format!(",\"len\":{length},").into_bytes());
     }
-    checked.extend(rest);
+    match rest.strip_suffix(CHECKSUM) {
+        Some(lines) => {
+            checked.extend(lines);
+            checked.extend(format!("\"checksum\":\"{:016x}\"}}}}\n", xxh3_64(before)).into_bytes());
+        }
+        None => checked.extend(rest),
+    }
     let crc = crc32fast::hash(&checked);
     [format!("{{\"crc\":\"{crc:08x}\"").into_bytes(), checked].concat()
 }
@@ -158,19 +176,20 @@ fn kind_of(error: &StorageError) -> &'static str {
 #[derive(Debug, PartialEq)]
 struct Replayed {
     hard_state: HardState,
+    base: EntryId,
     entries: Vec<Entry>,
 }
 
 impl Replayed {
     fn of(recovered: Recovered) -> Replayed {
-        assert_eq!(recovered.base, EntryId::NONE);
+        assert_eq!(recovered.base, recovered.snapshot.map_or(EntryId::NONE, |meta| meta.last));
         recovered.torn.iter().for_each(|torn| assert_plain(torn));
-        Replayed { hard_state: recovered.hard_state, entries: recovered.entries }
+        Replayed { hard_state: recovered.hard_state, base: recovered.base, entries: recovered.entries }
     }
 
     fn continuation(&self) -> Output {
         let term = self.hard_state.term.next();
-        let index = Index(i64::try_from(self.entries.len()).expect("few entries"));
+        let index = self.entries.last().map_or(self.base, Entry::id).index.next();
         let entry = Entry { term, index, request: None, command: Command::noop(), configuration: None };
         let hard_state = HardState { term, voted_for: Some(NodeId(1)) };
         Output { hard_state: Some(hard_state), entries: vec![entry], ..Output::default() }
@@ -184,7 +203,10 @@ fn goes_on(disk: &MemoryDisk, recovered: Recovered, seen: &mut Seen) {
     if !first.entries.is_empty() {
         seen.insert("entries");
     }
-    let log = Log::new(EntryId::NONE, first.entries.clone());
+    if first.base != EntryId::NONE {
+        seen.insert("snapshot");
+    }
+    let log = Log::new(first.base, first.entries.clone());
     assert!(log.last().term <= first.hard_state.term, "an entry of a term that has not begun");
     disk.crash();
     let (mut storage, second) = open();

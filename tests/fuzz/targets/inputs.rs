@@ -682,6 +682,7 @@ fn start(disk: &Disk, nodes: &[NodeId], settings: &Settings, seed: u64) -> RaftS
         id: ME,
         boot: disk.boot,
         configuration: Configuration::new(nodes.iter().copied()),
+        may_vote: true,
         hard_state: disk.hard_state,
         log: Log::new(EntryId::NONE, disk.entries.clone()),
         seed,

@@ -1,0 +1,70 @@
+//! A voter that lost its data comes back under its old name: as somebody new, who gets the log before it
+//! votes.
+
+mod support;
+
+use serde_json::json;
+use std::fs;
+use support::{Cluster, code, wait_until};
+
+/// All data of a node is gone, its process too.
+fn lose_data(cluster: &mut Cluster, node: u16) {
+    cluster.kill(node);
+    fs::remove_dir_all(cluster.data_dir(node)).expect("the folder of a node that is down");
+}
+
+#[test]
+fn a_voter_that_lost_its_data_comes_back_without_a_vote_and_then_votes_again() {
+    let mut cluster = Cluster::start(3);
+    let (lost, leader) = cluster.follower_and_leader();
+    let other = cluster.others(lost).into_iter().find(|node| *node != leader).expect("three nodes");
+    for number in 0..100 {
+        let set = json!({ "op": "set", "key": format!("k{number}"), "value": number });
+        assert_eq!(code(&cluster.connect(leader).ask(set)), "ok");
+    }
+    lose_data(&mut cluster, lost);
+    cluster.restart_with(lost, &["--rejoin"]);
+    wait_until("its new folder is a voter's", || {
+        let members = cluster.connect(leader).ask(r#"{"op":"members"}"#);
+        let is_settled = members["voters"] == json!([1, 2, 3]) && members["outgoing"] == json!([]);
+        (is_settled && members["index"].as_i64() > Some(100) && members["committed"] == json!(true))
+            .then_some(())
+    });
+    cluster.wait_for_agreement();
+    // With the other one down, nothing is decided without it.
+    cluster.kill(other);
+    let answer = cluster.connect(leader).ask(r#"{"op":"set","key":"needs both","value":1}"#);
+    assert_eq!(code(&answer), "ok", "{answer}");
+    // And it elects: of two, each needs the other's vote.
+    cluster.kill(leader);
+    cluster.restart(leader);
+    let value = wait_until("two of three serve", || {
+        let answer = cluster.connect(lost).ask(r#"{"op":"get","key":"k99"}"#);
+        (code(&answer) == "ok").then(|| answer["value"].clone())
+    });
+    assert_eq!(value, json!(99));
+}
+
+#[test]
+fn while_it_has_lost_its_data_a_voter_gives_no_vote() {
+    let mut cluster = Cluster::start(3);
+    let (lost, leader) = cluster.follower_and_leader();
+    let other = cluster.others(lost).into_iter().find(|node| *node != leader).expect("three nodes");
+    assert_eq!(code(&cluster.connect(leader).ask(r#"{"op":"set","key":"x","value":1}"#)), "ok");
+    cluster.kill(leader);
+    lose_data(&mut cluster, lost);
+    cluster.restart_with(lost, &["--rejoin"]);
+    // The one that is left campaigns, and gets no vote: nobody leads, and nothing is forgotten.
+    wait_until("the vote is refused, or the folder", || {
+        let log = cluster.log(other);
+        log.contains("lost its data").then_some(())
+    });
+    let answer = cluster.connect(other).ask(r#"{"op":"get","key":"x"}"#);
+    assert_eq!(code(&answer), "unavailable", "{answer}");
+    cluster.restart(leader);
+    let value = wait_until("a majority serves, and lets it in", || {
+        let answer = cluster.connect(lost).ask(r#"{"op":"get","key":"x"}"#);
+        (code(&answer) == "ok").then(|| answer["value"].clone())
+    });
+    assert_eq!(value, json!(1));
+}
