@@ -19,9 +19,14 @@ pub struct Process {
 impl Process {
     /// Starts the server with these arguments. Its log is added to the file.
     pub fn start(arguments: &[&str], log: &Path) -> Process {
+        Process::start_program(Path::new(env!("CARGO_BIN_EXE_raftkv-server")), arguments, log)
+    }
+
+    /// Starts a server that may be another version's.
+    pub fn start_program(program: &Path, arguments: &[&str], log: &Path) -> Process {
         let log_start = fs::metadata(log).map_or(0, |file| file.len() as usize);
         let stderr = OpenOptions::new().create(true).append(true).open(log).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_raftkv-server"))
+        let child = Command::new(program)
             .args(arguments)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
