@@ -450,8 +450,8 @@ fn an_operator_need_not_know_who_leads() {
     }
 }
 
-/// A change may be carried out although its answer is lost; asked for again, it would be refused, as if it had
-/// not been.
+/// A change may be carried out although its answer is lost; asked for again, it would be refused, as if it
+/// had not been.
 #[test]
 fn a_change_whose_answer_is_lost_is_looked_for_before_it_is_asked_for_again() {
     let leader = FakeServer::start(|number, line| match (line, number) {

@@ -1,6 +1,6 @@
-//! A cluster whose members change while it works, as real processes and with the words that an operator types:
-//! it grows and shrinks, all its nodes are replaced, nodes die in the middle of it. Logs are kept short, so that
-//! new nodes begin with a snapshot.
+//! A cluster whose members change while it works, as real processes and with the words that an operator
+//! types: it grows and shrinks, all its nodes are replaced, nodes die in the middle of it. Logs are kept
+//! short, so that new nodes begin with a snapshot.
 
 #![cfg(unix)]
 
@@ -129,8 +129,8 @@ fn every_node_of_three_is_replaced_one_by_one_and_then_all_at_once() {
     crowd.judge(&cluster);
 }
 
-/// A node that has joined is started again from `cluster.toml`, which does not name it; and what its disk says
-/// is what the others have.
+/// A node that has joined is started again from `cluster.toml`, which does not name it; and what its disk
+/// says is what the others have.
 #[test]
 fn nodes_die_in_the_middle_of_a_change_and_it_is_finished_all_the_same() {
     let mut cluster = Cluster::of(&plan(3));
@@ -203,9 +203,9 @@ fn a_change_that_does_not_get_on_is_told_and_can_be_taken_back() {
     assert_eq!(status, Some(2), "{told}");
 }
 
-/// Once the leader wanted to hear from every member that it knows what a change of members is, also from those
-/// that are to leave: after a restart of the others, a dead node could not be replaced, nor a new one that
-/// never came be taken back.
+/// Once the leader wanted to hear from every member that it knows what a change of members is, also from
+/// those that are to leave: after a restart of the others, a dead node could not be replaced, nor a new one
+/// that never came be taken back.
 #[test]
 fn a_dead_node_is_replaced_by_a_leader_that_has_never_met_it() {
     let mut cluster = Cluster::of(&plan(3));

@@ -1,5 +1,5 @@
 //! What an operator types: `replace 3 4 HOST:PORT HOST:PORT` into a [`Wish`]. What a wish takes to come true
-//! is said in [`super::operator`] and [`super::backup`].
+//! is said in `operator.rs` and `backup.rs`.
 
 use super::words::{Usage, Word, usage};
 use crate::config;
@@ -141,11 +141,11 @@ mod tests {
         let (four, five) = (member(4, "h:1", "h:2"), member(5, "[::1]:1", "[::1]:2"));
         for (line, expected) in [
             ("members", Wish::Members),
-            ("Add 4 h:1 h:2", change(&[four.clone()], &[])),
+            ("Add 4 h:1 h:2", change(std::slice::from_ref(&four), &[])),
             ("add 4 h:1 h:2 5 '[::1]:1' '[::1]:2'", change(&[four.clone(), five.clone()], &[])),
             ("remove 3", change(&[], &[3])),
             ("remove 3 2", change(&[], &[3, 2])),
-            ("replace 3 4 h:1 h:2", change(&[four.clone()], &[3])),
+            ("replace 3 4 h:1 h:2", change(std::slice::from_ref(&four), &[3])),
             ("replace 3 4 h:1 h:2 2 5 '[::1]:1' '[::1]:2'", change(&[four, five], &[3, 2])),
             ("transfer", Wish::Transfer(None)),
             ("transfer 2", Wish::Transfer(Some(2))),

@@ -85,7 +85,8 @@ impl Log {
         self.entries.truncate(offset);
     }
 
-    /// Forgets everything up to `last`, which is in this log, and returns it: to drop many entries takes time.
+    /// Forgets everything up to `last`, which is in this log, and returns it: to drop many entries takes
+    /// time.
     pub fn compact(&mut self, last: EntryId) -> Vec<Entry> {
         let gone = self.offset(last.index.next()).expect("only what is kept can be forgotten");
         let kept = self.entries.split_off(gone);

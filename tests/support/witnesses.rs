@@ -1,8 +1,8 @@
 //! Clients on the same few keys, which write down what they ask and what they are told; then it is judged
 //! whether all of it can be true of one store that does one thing after the other.
 //!
-//! They number their writes and send each again, to one node after the other, until it is done. A write that is
-//! lost, or done twice, leaves an answer that no order explains.
+//! They number their writes and send each again, to one node after the other, until it is done. A write that
+//! is lost, or done twice, leaves an answer that no order explains.
 
 use super::client::Line;
 use raftkv::checker::{DEFAULT_BUDGET_STEPS, History, Operation, Outcome, Verdict, check_by_search};
