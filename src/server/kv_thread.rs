@@ -95,8 +95,8 @@ impl KvThread {
             }
         }
         self.board.post_applied(self.applied());
-        let order =
-            snapshot.map(|configuration| SnapshotOrder::Write { view: self.store.view(), configuration });
+        let order = snapshot
+            .map(|configuration| SnapshotOrder::Write { view: Box::new(self.store.view()), configuration });
         self.poll(applied_hashes)?;
         // Not before the poll: the raft thread hears of the view before it can hear that it is written.
         if let Some(order) = order {

@@ -12,7 +12,7 @@ use std::time::Instant;
 pub(super) enum SnapshotOrder {
     /// This is to be written.
     Write {
-        view: StoreView,
+        view: Box<StoreView>,
         /// Who belonged to the cluster at the view's last entry.
         configuration: Configuration,
     },

@@ -67,7 +67,7 @@ impl std::fmt::Display for Save {
         }
         for ReceivedChunk { snapshot, offset, lines, is_last } in &self.chunks {
             let last = if *is_last { ", the last" } else { "" };
-            let bytes: u64 = lines.iter().map(SnapshotLine::size_bytes).map(|bytes| bytes as u64).sum();
+            let bytes: u64 = lines.iter().map(SnapshotLine::size_bytes).sum();
             write!(f, " snapshot {snapshot} from byte {offset}: {bytes} bytes{last}")?;
         }
         if let Some(last) = self.installed {

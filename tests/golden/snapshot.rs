@@ -57,7 +57,7 @@ impl Snapshot {
             if begins_at == offset {
                 return Some((line.clone(), at + 1 == lines.len()));
             }
-            begins_at += line.size_bytes() as u64;
+            begins_at += line.size_bytes();
         }
         None
     }
@@ -82,7 +82,7 @@ impl Draft {
         let Some(draft) = draft.as_mut().filter(|draft| draft.name == snapshot) else {
             return Err(format!("byte {offset} of snapshot {snapshot}, of which nothing is there"));
         };
-        let size: u64 = draft.lines.iter().map(SnapshotLine::size_bytes).map(|bytes| bytes as u64).sum();
+        let size: u64 = draft.lines.iter().map(SnapshotLine::size_bytes).sum();
         if size != offset || draft.is_last {
             return Err(format!("byte {offset} of snapshot {snapshot}, of which {size} bytes are there"));
         }
