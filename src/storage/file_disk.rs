@@ -161,6 +161,18 @@ impl Disk for FileDisk {
 }
 
 impl ReadableFile {
+    /// Opens a file that is not in a node's folder.
+    pub(super) fn open(path: &Path) -> Result<ReadableFile, DiskFault> {
+        let fault = |error| DiskFault { action: "open", path: path.to_path_buf(), error };
+        let is_file = fs::metadata(path).map_err(fault)?.is_file();
+        if !is_file {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(fault(error));
+        }
+        let file = File::open(path).map_err(fault)?;
+        Ok(ReadableFile { path: path.to_path_buf(), file })
+    }
+
     fn fault(&self, error: io::Error) -> DiskFault {
         DiskFault { action: "read", path: self.path.clone(), error }
     }
