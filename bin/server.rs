@@ -1,7 +1,9 @@
-//! `raftkv-server`: one node, in the foreground. Arguments, then a call.
+//! `raftkv-server`: one node, in the foreground; or a tool for the folder of a node that is stopped.
+//! Arguments, then a call.
 
 use clap::Parser;
 use raftkv::server::{Ending, FirstStart, LogFormat, Options, run};
+use raftkv::tools::{self, Tool};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,15 +13,19 @@ use std::process::ExitCode;
 ///
 /// Exit status: 0 stopped as asked, 1 a fault while running, 2 refused to start.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = true, subcommand_help_heading = "For a node that is stopped")]
 struct Arguments {
+    #[command(subcommand)]
+    tool: Option<Tool>,
+
     /// The cluster's description.
     #[arg(long, value_name = "FILE", default_value = "cluster.toml")]
     config: PathBuf,
 
     /// Which of its nodes to run.
-    #[arg(long, value_name = "N")]
-    id: u16,
+    #[arg(long, value_name = "N", required = true)]
+    id: Option<u16>,
 
     /// The folder that holds this node's files [default: data_dir of the config, then node-N].
     #[arg(long, value_name = "DIR")]
@@ -46,7 +52,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { config, id, data_dir, bootstrap, join, rejoin, log_format } = Arguments::parse();
+    let Arguments { tool, config, id, data_dir, bootstrap, join, rejoin, log_format } = Arguments::parse();
+    let id = match (tool, id) {
+        (None, Some(id)) => id,
+        (Some(tool), _) => return tools::run(&tool),
+        (None, None) => unreachable!("without a subcommand, --id is required"),
+    };
     let first_start = match (bootstrap, join, rejoin) {
         (true, _, _) => FirstStart::Bootstrap,
         (_, true, _) => FirstStart::Join,

@@ -24,6 +24,9 @@ Usage: scripts/cluster.sh COMMAND
   pause N      stop node N where it is (SIGSTOP), as if its machine hung
   resume N     let it go on
   restart N    stop node N if it runs, start it again
+  rolling-restart
+               restart all nodes, one after the other, each when the one before is back and has caught up;
+               the leader last, which hands over first: no request fails
   clean        stop all and delete the cluster's data
   demo         a guided tour on ports and a folder of its own: writes, kills the leader, looks what is left
 
@@ -212,6 +215,10 @@ stop_nodes() { # ID…
             kill -KILL "$pid" 2>/dev/null || true
             wait_until "$stop_patience_s" is_gone "$id" || fail "node $id (pid $pid) cannot be killed"
         fi
+        # A process that ends loses its arguments before its files, and until then its folder is locked. One
+        # that nobody waits for (in a container without an init) stays, without files.
+        pid=$(cat "$run/node-$id.pid" 2>/dev/null) || continue
+        wait_until 2 is_ended "$pid" || true
         rm -f "$run/node-$id.pid"
     done
 }
@@ -470,6 +477,36 @@ restart() { # ID
     say "node $1 runs"
 }
 
+# Sets committed, to what the leader has committed.
+knows_commit() {
+    local id answer
+    id=$(leader) && answer=$(status_of "$id") && committed=$(field commit_index "$answer")
+}
+
+# Whether a node has applied so much and knows who leads; or has ended.
+has_applied() { # ID INDEX
+    local answer
+    is_gone "$1" && return 0
+    answer=$(status_of "$1") || return 1
+    [ -n "$(field leader "$answer")" ] && [ "$(field leader "$answer")" != null ] &&
+        [ "$(field last_applied "$answer")" -ge "$2" ]
+}
+
+rolling_restart() {
+    local id first committed
+    all_run || fail "not all nodes run: a restart of one more could cost the majority. $self restart N first"
+    first=$(leader) || fail "no node leads"
+    for id in $(ids | grep -vx "$first") "$first"; do
+        restart "$id" >/dev/null
+        wait_until "$leader_patience_s" knows_commit || fail "no node leads after the restart of node $id"
+        # As long as it takes: the next one must not go before.
+        until has_applied "$id" "$committed"; do sleep 0.1; done
+        ! is_gone "$id" || fail "node $id has ended. Its log: $run/node-$id.log"
+        say "node $id is back and has caught up"
+    done
+    say "all nodes are restarted, node $(leader) leads"
+}
+
 clean() {
     local folder
     if [ -f "$run/config" ]; then
@@ -601,7 +638,7 @@ main() {
     case ${RAFTKV_PORT_BASE:-} in *[!0-9]*) bad_usage "RAFTKV_PORT_BASE is no number" ;; esac
     set_programs
     case $command in
-    start | stop | status | logs | kill | pause | resume | restart | clean | demo)
+    start | stop | status | logs | kill | pause | resume | restart | rolling-restart | clean | demo)
         # The demo without one makes its own.
         set_folder "${RAFTKV_DIR:-$project/data}"
         ;;
@@ -610,6 +647,7 @@ main() {
     start) start "$@" ;;
     stop | status | pause | resume | restart | logs) need_cluster && "$command" "$@" ;;
     kill) need_cluster && kill_node "$@" ;;
+    rolling-restart) need_cluster && rolling_restart ;;
     clean) clean ;;
     demo) demo_on_its_own ;;
     help | -h | --help) usage ;;

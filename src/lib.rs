@@ -31,6 +31,7 @@
 //! | [`search`] | every state of a few cores within bounds |
 //! | [`sim`] | a whole cluster in one thread, from a seed |
 //! | [`nemesis`] | a cluster of real processes, and everything that can happen to it |
+//! | [`tools`] | a stopped node's folder: looking into it, restoring it, the worst day |
 //! | [`client`] | the command-line client: words, connections, bench |
 
 pub mod checker;
@@ -45,5 +46,6 @@ pub mod search;
 pub mod server;
 pub mod sim;
 pub mod storage;
+pub mod tools;
 pub mod types;
 pub mod wire;

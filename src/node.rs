@@ -178,6 +178,10 @@ pub trait Rim<T> {
     /// Other members are in force: messages may go to them from now on. Once that is committed, none will go
     /// to anyone else.
     fn members(&mut self, configuration: &Configuration, is_committed: bool);
+    /// Nobody needs these entries any more. To drop many takes time.
+    fn forget(&mut self, entries: Vec<Entry>) {
+        drop(entries);
+    }
     /// To the log: what a peer sent as a snapshot is none, and was dropped.
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound);
     /// To the log. `event` numbers this node's events within its boot; `term` is the term it happened in.

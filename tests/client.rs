@@ -415,3 +415,57 @@ fn standard_error_stays_empty_when_it_is_no_terminal() {
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert_eq!((child.wait().unwrap().code(), errors.as_str()), (Some(0), ""));
 }
+
+/// What the node `node` says of a cluster of these voters that node 2 leads, which is at `leader`.
+fn members(node: u16, voters: &[u16], leader: &str) -> &'static str {
+    let addresses = format!(r#"[{{"id":2,"peer":"127.0.0.1:1","client":"{leader}"}}]"#);
+    let line = format!(
+        r#"{{"ok":true,"node":{node},"leader":2,"index":7,"committed":true,"voters":{voters:?},"outgoing":[],
+        "learners":[],"next_voters":[],"addresses":{addresses}}}"#
+    );
+    line.replace('\n', " ").leak()
+}
+
+const MEMBERS: &str = r#"{"op":"members"}"#;
+
+#[test]
+fn an_operator_need_not_know_who_leads() {
+    const DONE: &str = r#"{"ok":true,"leader":3}"#;
+    const NOT_LEADER: &str = r#"{"ok":false,"error":{"code":"not_leader","message":"node 2 leads"}}"#;
+    let leader = FakeServer::start(|number, line| match (line, number) {
+        // It has just begun to lead and knows it, and the first time it does not.
+        (MEMBERS, _) => Answer(members(2, &[1, 2, 3], "127.0.0.1:9")),
+        (_, 1) => Answer(NOT_LEADER),
+        _ => Answer(DONE),
+    });
+    let follower = {
+        let line = members(1, &[1, 2, 3], &leader.address);
+        FakeServer::start(move |_, _| Answer(line))
+    };
+    let mut cluster = cluster(&[&follower.address]);
+    assert_eq!(cluster.ask(&request("transfer 3")), Ok(DONE.to_owned()));
+    assert_eq!(follower.line(), MEMBERS);
+    for line in [MEMBERS, r#"{"op":"transfer","to":3}"#, MEMBERS, r#"{"op":"transfer","to":3}"#] {
+        assert_eq!(leader.line(), line);
+    }
+}
+
+/// A change may be carried out although its answer is lost; asked for again, it would be refused, as if it
+/// had not been.
+#[test]
+fn a_change_whose_answer_is_lost_is_looked_for_before_it_is_asked_for_again() {
+    let leader = FakeServer::start(|number, line| match (line, number) {
+        (MEMBERS, 0) => Answer(members(2, &[1, 2], "127.0.0.1:9")),
+        (MEMBERS, _) => Answer(members(2, &[1, 2, 4], "127.0.0.1:9")),
+        _ => Close,
+    });
+    let mut cluster = cluster(&[&leader.address]);
+    let answer = cluster.ask(&request("add 4 127.0.0.1:7 127.0.0.1:8")).expect("an answer");
+    assert_eq!(answer, members(2, &[1, 2, 4], "127.0.0.1:9"));
+    let change =
+        r#"{"op":"change","add":[{"id":4,"peer":"127.0.0.1:7","client":"127.0.0.1:8"}],"remove":[]}"#;
+    for line in [MEMBERS, change, MEMBERS] {
+        assert_eq!(leader.line(), line);
+    }
+    assert!(leader.lines.try_recv().is_err(), "the change was asked for again");
+}

@@ -1,5 +1,5 @@
-//! A rolling upgrade: nodes of the version before this one and of this one share a cluster, and clients notice
-//! nothing of it.
+//! A rolling upgrade: nodes of the version before this one and of this one share a cluster, and clients
+//! notice nothing of it.
 //!
 //! The version before is built from the project's own history, under another name, in the same target folder.
 //! Where there is no history (a copy of the sources without it), there is nothing to compare with, and the
@@ -45,7 +45,8 @@ fn server_before() -> Option<PathBuf> {
     let text = fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
     let mut manifest: toml::Table = text.parse().expect("a manifest is TOML");
     manifest.retain(|section, _| section == "dependencies" || section.starts_with("profile"));
-    let head = "[package]\nname = \"raftkv-before\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
+    let head = "[package]\nname = \"raftkv-before\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+                [workspace]\n\n\
                 [[bin]]\nname = \"raftkv-server-before\"\npath = \"bin/server.rs\"\n\n";
     fs::write(folder.join("Cargo.toml"), format!("{head}{manifest}")).expect("a file");
     let target = Path::new(env!("CARGO_BIN_EXE_raftkv-server")).ancestors().nth(2).expect("a target folder");

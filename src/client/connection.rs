@@ -6,12 +6,14 @@
 //! when its answer is lost, so is its outcome, and the client says so ([`Failure::Lost`]). Nothing here
 //! sleeps or tries for ever: each request goes round the nodes once.
 
+use super::operator;
 use super::words::{Request, WordRequest};
 use crate::config::MAX_LINE_BYTES;
 use crate::wire::line::{LineReader, Next};
 use crate::wire::quote_external;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -123,22 +125,25 @@ pub enum Failure {
     Unreachable(String),
     /// The request was sent and its answer never came: it may have been carried out, may still be, or never.
     Lost(String),
+    /// The cluster answered, and something went wrong here.
+    Here(String),
 }
 
 impl Failure {
     /// What happened, on one line.
     pub fn message(&self) -> &str {
         match self {
-            Failure::Unreachable(message) | Failure::Lost(message) => message,
+            Failure::Unreachable(message) | Failure::Lost(message) | Failure::Here(message) => message,
         }
     }
 
     /// The failure in the form of an answer to `request`, for those who expect one line a request. Its codes
-    /// are the client's own: `unreachable` and `connection_lost`.
+    /// are the client's own: `unreachable`, `connection_lost` and `failed_here`.
     pub fn answer(&self, request: &Request) -> String {
         let code = match self {
             Failure::Unreachable(_) => "unreachable",
             Failure::Lost(_) => "connection_lost",
+            Failure::Here(_) => "failed_here",
         };
         local_answer(Some(request), code, self.message())
     }
@@ -152,7 +157,7 @@ pub fn local_answer(request: Option<&Request>, code: &str, message: &str) -> Str
     }
     let id = match request {
         Some(Request::Raw(line)) => serde_json::from_str(line).ok().and_then(|only: OnlyId| only.id),
-        Some(Request::Words(_)) | None => None,
+        Some(Request::Words(_) | Request::Wish(_)) | None => None,
     };
     let id = id.map_or(String::new(), |id| format!("\"id\":{},", id.get()));
     let message = serde_json::Value::from(message);
@@ -196,9 +201,51 @@ impl Cluster {
     pub fn ask(&mut self, request: &Request) -> Result<String, Failure> {
         match request {
             Request::Raw(line) => self.go_round(line, false).map(|round| round.line),
+            Request::Wish(wish) => operator::grant(self, wish),
             Request::Words(words) if words.is_write() => self.ask_write(words),
             Request::Words(words) => self.go_round(&words.line(), true).map(|round| round.line),
         }
+    }
+
+    /// Asks one node after the other for what any of them does and may do twice.
+    pub(super) fn ask_any(&mut self, line: &str) -> Result<String, Failure> {
+        self.go_round(line, true).map(|round| round.line)
+    }
+
+    /// Asks the node at this address, and stays with it.
+    pub(super) fn ask_at(&mut self, address: &str, line: &str) -> Result<(String, Answer), Failure> {
+        let place = self.learn(address);
+        if place != self.current {
+            (self.connection, self.current) = (None, place);
+        }
+        let connected = self.connected(address);
+        let mut connection =
+            connected.map_err(|error| Failure::Unreachable(format!("{address} ({error})")))?;
+        let answered = exchange(&mut connection, line).map_err(|error| {
+            Failure::Lost(format!("the connection to {address} broke before the answer ({error})"))
+        })?;
+        self.connection = Some(connection);
+        Ok(answered)
+    }
+
+    /// Remembers that a node is at this address, and gives its place among the others.
+    pub(super) fn learn(&mut self, address: &str) -> usize {
+        self.addresses.iter().position(|known| known == address).unwrap_or_else(|| {
+            self.addresses.push(address.to_owned());
+            self.addresses.len() - 1
+        })
+    }
+
+    /// All known addresses, that of the node in use first.
+    pub(super) fn addresses_in_turn(&self) -> VecDeque<String> {
+        let mut addresses: VecDeque<String> = self.addresses.iter().cloned().collect();
+        addresses.rotate_left(self.current);
+        addresses
+    }
+
+    /// How long it waits for a node's answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     fn ask_write(&mut self, words: &WordRequest) -> Result<String, Failure> {

@@ -3,14 +3,20 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`words`] | `set x 1` into a request |
+//! | [`operator_words`] | `add 4 HOST:PORT HOST:PORT` into a wish |
 //! | [`connection`] | asking, another node when one is down, no write done twice |
+//! | `operator.rs` | who leads, changes of members until they are finished |
+//! | `backup.rs` | a snapshot into a file |
 //! | [`repl`] | lines in, answers out |
 //! | [`mod@bench`] | how fast is it? |
 //!
 //! Exit status: 0 for `ok:true`, 1 for `ok:false` or when no node could be asked, 2 for bad usage.
 
+mod backup;
 pub mod bench;
 pub mod connection;
+mod operator;
+pub mod operator_words;
 pub mod repl;
 pub mod words;
 
@@ -31,10 +37,13 @@ Examples:
   raftkv-client                           a prompt; in a pipe, one answer a line
   raftkv-client < requests.txt
   raftkv-client bench --clients 16        how fast is it?
+  raftkv-client add 4 127.0.0.1:15004 127.0.0.1:16004
+  raftkv-client backup today.jsonl        all that was written so far, while the cluster runs
 
 Writes made from words are repeated on the next node when a connection breaks, and are carried out once all
-the same. A line of JSON is sent once. Besides the servers' errors there are two of the client's own:
-unreachable (nothing was sent) and connection_lost (sent, the answer never came: the outcome is unknown).
+the same. A line of JSON is sent once. Besides the servers' errors there are four of the client's own:
+unreachable (nothing was sent), connection_lost (sent, the answer never came: the outcome is unknown),
+unfinished (a change of members is begun and does not get on) and failed_here (a backup's file).
 
 Exit status: 0 when the answer is ok, 1 when it is not or no node could be asked, 2 on bad usage.";
 
@@ -69,7 +78,8 @@ struct Arguments {
 enum Subcommands {
     /// Measure how many requests the cluster carries out, and how long they take
     Bench(bench::Options),
-    /// set, get, delete, cas, scan, status, help, or a line of JSON: see `raftkv-client help`
+    /// set, get, delete, cas, scan, status, members, add, remove, replace, transfer, snapshot, backup, help,
+    /// or a line of JSON: see `raftkv-client help`
     #[command(external_subcommand)]
     Words(Vec<String>),
 }

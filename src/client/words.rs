@@ -6,6 +6,7 @@
 //! do, and a word that begins as JSON (`"`, `{` or `[`) goes to the end of that JSON. Words that come as
 //! arguments were cut by the shell already and are taken as they are. Nothing here talks to anyone.
 
+use super::operator_words::{self, Wish};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt;
@@ -17,6 +18,13 @@ pub const HELP: &str = "  set KEY VALUE                       store a value
   cas KEY EXPECT VALUE                store VALUE if the value is EXPECT (null: if there is none)
   scan [PREFIX] [limit N] [after K]   list keys in order, 100 unless told, at most 1000
   status                              what the asked node knows of the cluster
+  members                             who belongs to the cluster, who leads, and where all are
+  add ID PEER CLIENT …                nodes that run with --join become voters; waits until they are
+  remove ID …                         nodes leave, or are not added after all
+  replace OLD NEW PEER CLIENT …       nodes come and others go, all in one step
+  transfer [ID]                       another node is to lead
+  snapshot                            the asked node takes a snapshot of its store, and lets its log go
+  backup FILE                         a snapshot of everything written so far, into a new file
   help                                this text
   {\"op\":\"get\",\"key\":\"x\"}              a line that begins with { is sent as it is
 
@@ -44,6 +52,8 @@ pub enum Request {
     Raw(String),
     /// A request made from words, which the client may name and repeat.
     Words(Box<WordRequest>),
+    /// What an operator wants, which may take several requests.
+    Wish(Wish),
 }
 
 /// A request made from words. The members that the operation does not have are none.
@@ -89,7 +99,7 @@ impl WordRequest {
 
 /// Why words make no request: one line that says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usage(String);
+pub struct Usage(pub(super) String);
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,8 +111,8 @@ impl std::error::Error for Usage {}
 
 /// One word: the text it is as a name, and the JSON it is as a value.
 #[derive(Clone, Debug)]
-struct Word {
-    text: String,
+pub(super) struct Word {
+    pub text: String,
     value: Box<RawValue>,
 }
 
@@ -185,7 +195,11 @@ fn parse_words(words: &[Word]) -> Result<Command, Usage> {
     let Some((operation, rest)) = words.split_first() else {
         return Err(Usage("expected a command, such as: get x".to_owned()));
     };
-    let request = match operation.text.to_ascii_lowercase().as_str() {
+    let operation_name = operation.text.to_ascii_lowercase();
+    if let Some(wish) = operator_words::parse(&operation_name, rest)? {
+        return Ok(Command::Ask(Request::Wish(wish)));
+    }
+    let request = match operation_name.as_str() {
         "set" => set(rest)?,
         "get" => get(rest)?,
         "delete" => delete(rest)?,
@@ -199,8 +213,9 @@ fn parse_words(words: &[Word]) -> Result<Command, Usage> {
         "quit" | "exit" => return Ok(Command::Quit),
         _ => {
             let name = crate::wire::quote_external(&operation.text);
+            let operators = operator_words::NAMES.join(", ");
             return Err(Usage(format!(
-                "{name} is no command, expected set, get, delete, cas, scan, status or help"
+                "{name} is no command, expected set, get, delete, cas, scan, status, {operators} or help"
             )));
         }
     };
@@ -300,7 +315,7 @@ fn not_null(value: Box<RawValue>) -> Result<Box<RawValue>, Usage> {
     Ok(value)
 }
 
-fn usage(expected: &str) -> Usage {
+pub(super) fn usage(expected: &str) -> Usage {
     Usage(format!("expected {expected}"))
 }
 
@@ -312,6 +327,7 @@ mod tests {
         match command {
             Command::Ask(Request::Words(request)) => request.line(),
             Command::Ask(Request::Raw(line)) => format!("raw {line}"),
+            Command::Ask(Request::Wish(wish)) => format!("{wish:?}"),
             other => panic!("{other:?} asks nothing"),
         }
     }

@@ -70,6 +70,16 @@ impl KvStore {
         StoreView::of(self.clone())
     }
 
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// How many clients are remembered.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// The key's value, as its client wrote it.
     pub fn get(&self, key: &str) -> Option<&Arc<str>> {
         self.values.get(key)

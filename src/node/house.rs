@@ -16,7 +16,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     pub(super) fn operate(&mut self, operation: Operation, ticket: T, rim: &mut impl Rim<T>) {
         match operation {
             Operation::ChangeMembers(change) => {
-                if let Some(id) = self.outdated_member() {
+                if let Some(id) = self.outdated_member(&change) {
                     rim.settle(ticket, OperationOutcome::ChangeTooNew(id));
                     return;
                 }
@@ -34,12 +34,14 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     }
 
     /// A member that does not know, as far as it is known here, what an entry that changes members is. It
-    /// would have to stop there: a rolling upgrade comes first, to its end.
-    fn outdated_member(&self) -> Option<NodeId> {
+    /// would have to stop there: a rolling upgrade comes first, to its end. Whoever is to leave may stop: it
+    /// is often gone already.
+    fn outdated_member(&self, change: &MemberChange) -> Option<NodeId> {
         let knows = |id: NodeId| {
             id == self.raft.id() || self.versions.get(&id).is_some_and(|newest| *newest >= MEMBERS_VERSION)
         };
-        self.raft.configuration().members().find(|id| !knows(*id))
+        let mut staying = self.raft.configuration().members().filter(|id| !change.remove.contains(id));
+        staying.find(|id| !knows(*id))
     }
 
     /// A member that has lost its data shows itself with another folder. It may have voted and acknowledged
@@ -118,10 +120,12 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         let (base, last_applied) = (self.raft.log().base(), self.raft.last_applied());
         if let Some(last) = self.snapshots.compactable(base, last_applied) {
             self.storage.compact(last)?;
-            self.step_and_publish(Input::Compacted { last }, rim);
+            let output = self.step_and_publish(Input::Compacted { last }, rim);
+            rim.forget(output.forgotten);
         }
-        for ticket in self.snapshots.served() {
-            rim.settle(ticket, OperationOutcome::SnapshotTaken(self.raft.log().base()));
+        let base = self.raft.log().base();
+        for ticket in self.snapshots.served(self.handed_out <= base.index) {
+            rim.settle(ticket, OperationOutcome::SnapshotTaken(base));
         }
         self.vote_again()?;
         self.forget_those_who_left(rim)

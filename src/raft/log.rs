@@ -85,11 +85,13 @@ impl Log {
         self.entries.truncate(offset);
     }
 
-    /// Forgets everything up to `last`, which is in this log.
-    pub fn compact(&mut self, last: EntryId) {
+    /// Forgets everything up to `last`, which is in this log, and returns it: to drop many entries takes
+    /// time.
+    pub fn compact(&mut self, last: EntryId) -> Vec<Entry> {
         let gone = self.offset(last.index.next()).expect("only what is kept can be forgotten");
-        self.entries.drain(..gone);
+        let kept = self.entries.split_off(gone);
         self.base = last;
+        std::mem::replace(&mut self.entries, kept)
     }
 
     /// Begins after `last`, which a snapshot covers. What follows it stays if this log has `last`, since then

@@ -118,6 +118,8 @@ pub struct Output {
     pub refused: Vec<(RequestId, Refusal)>,
     /// Publish: what became of changes of members, by the numbers they were asked for with.
     pub changes: Vec<(u64, ChangeOutcome)>,
+    /// Publish: entries that the log has forgotten. To drop many takes time, so not where anybody waits.
+    pub forgotten: Vec<Entry>,
     /// Publish: the lead is not handed over.
     pub transfer_refused: Option<TransferRefusal>,
     /// Publish: all reads up to this number may be served from this index on.

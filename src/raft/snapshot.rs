@@ -43,7 +43,7 @@ impl RaftState {
         }
         assert!(self.log.contains(last), "{self}: a snapshot of {last}, which is not in the log");
         self.configurations.compact(last.index);
-        self.log.compact(last);
+        output.forgotten = self.log.compact(last);
         output.notes.push(Note::Compacted { last });
     }
 

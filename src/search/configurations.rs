@@ -240,6 +240,12 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         prefix: from_nothing,
     },
     Configuration {
+        name: "everything",
+        about: "by hand, not to be exhausted: three terms, two writes, two crashes, logs of three",
+        bounds: Bounds { max_term: 3, max_log: 3, proposals: 2, crashes: 2, ..NONE },
+        prefix: from_nothing,
+    },
+    Configuration {
         name: "cohorts",
         about: "long logs in an older term, a newer term with short logs: always a way to a leader (row 9)",
         bounds: Bounds {

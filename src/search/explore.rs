@@ -6,7 +6,10 @@
 //! that way is a shortest one.
 //!
 //! ```text
-//!   shard: [ state | from ][ state | from ] ...  by arrival    <- this level's | the next level's
+//!   level: number, number, ...  those of a distance
+//!             |
+//!             v
+//!   shard: [ state | from ][ state | from ] ...  by arrival
 //!          index: hash -> place
 //! ```
 
@@ -17,8 +20,8 @@ use super::{Fault, Limits, Progress};
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 use std::hash::BuildHasher;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 const SHARDS: usize = 64;
@@ -80,19 +83,16 @@ impl<'a> Explorer<'a> {
     pub fn run(self, first: &[u32], progress: &(dyn Fn(&Progress) + Sync)) -> Explored {
         let mut canonical = State::new();
         self.model.canonical(first, &mut canonical);
-        self.insert(&canonical, NOWHERE);
-        let (mut depth, mut visited) = (0, vec![0; SHARDS]);
+        let mut level: Vec<u32> = self.insert(&canonical, NOWHERE).into_iter().collect();
+        let mut depth = 0;
         let exhausted = loop {
-            let lengths: Vec<usize> = self.shards.iter().map(|shard| self.count(&lock(shard))).collect();
-            let chunks = chunks(&visited, &lengths);
-            if chunks.is_empty() {
-                break true;
-            }
-            self.visit_level(&chunks, depth, progress);
+            level = self.visit_level(&level, depth, progress);
             if self.stop.load(Ordering::Relaxed) {
                 break false;
             }
-            visited = lengths;
+            if level.is_empty() {
+                break true;
+            }
             depth += 1;
         };
         let found = lock(&self.found).take();
@@ -107,26 +107,27 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    fn visit_level(
-        &self,
-        chunks: &[(usize, usize, usize)],
-        depth: usize,
-        progress: &(dyn Fn(&Progress) + Sync),
-    ) {
-        let next_chunk = AtomicUsize::new(0);
+    /// Visits all states of a distance, and gives those of the next one. They stay in the order in which they
+    /// were found: neighbours have much in common, so what is looked up for one is at hand for the other.
+    fn visit_level(&self, level: &[u32], depth: usize, progress: &(dyn Fn(&Progress) + Sync)) -> Vec<u32> {
+        let (chunks, next_chunk) = (level.chunks(CHUNK).collect::<Vec<_>>(), AtomicUsize::new(0));
+        let next_level = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..self.limits.threads.max(1) {
                 scope.spawn(|| {
+                    let mut new = Vec::new();
                     while let Some(chunk) = chunks.get(next_chunk.fetch_add(1, Ordering::Relaxed)) {
                         if self.stop.load(Ordering::Relaxed) {
                             break;
                         }
-                        self.visit_chunk(*chunk);
+                        self.visit_chunk(chunk, &mut new);
                         progress(&self.progress(depth));
                     }
+                    lock(&next_level).append(&mut new);
                 });
             }
         });
+        next_level.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self, depth: usize) -> Progress {
@@ -134,23 +135,21 @@ impl<'a> Explorer<'a> {
         Progress { states, depth, seconds: self.began.elapsed().as_secs_f64() }
     }
 
-    fn visit_chunk(&self, (shard, from, to): (usize, usize, usize)) {
-        let width = self.width();
-        let records = lock(&self.shards[shard]).records[from * width..to * width].to_vec();
+    fn visit_chunk(&self, chunk: &[u32], new: &mut Vec<u32>) {
         let (mut canonical, mut transitions, mut seen) = (State::new(), 0, Seen::default());
-        for (record, place) in records.chunks_exact(width).zip(from..) {
-            let number = number(shard, place);
-            self.model.successors(&record[..width - 1], &mut |_, next| match next {
+        for number in chunk {
+            let (state, _) = self.record(*number);
+            self.model.successors(&state, &mut |_, next| match next {
                 Ok((next, news)) => {
                     transitions += 1;
                     seen.join(news);
                     self.model.canonical(next, &mut canonical);
-                    self.insert(&canonical, number);
+                    new.extend(self.insert(&canonical, *number));
                 }
-                Err(fault) => self.breaks(number, fault),
+                Err(fault) => self.breaks(*number, fault),
             });
-            if self.model.bounds.must_recover && !self.model.recovers(&record[..width - 1]) {
-                self.breaks(number, Fault::new("P11", "from here no leader ever comes"));
+            if self.model.bounds.must_recover && !self.model.recovers(&state) {
+                self.breaks(*number, Fault::new("P11", "from here no leader ever comes"));
             }
         }
         self.transitions.fetch_add(transitions, Ordering::Relaxed);
@@ -173,38 +172,43 @@ impl<'a> Explorer<'a> {
         self.model.nodes() + 2
     }
 
-    fn count(&self, shard: &Shard) -> usize {
-        shard.records.len() / self.width()
+    /// A state, and the number of the one from which it was reached.
+    fn record(&self, number: u32) -> (State, u32) {
+        let (shard, place) = (number as usize % SHARDS, number as usize / SHARDS);
+        let width = self.width();
+        let mut state = lock(&self.shards[shard]).records[place * width..][..width].to_vec();
+        let from = state.pop().unwrap_or(NOWHERE);
+        (state, from)
     }
 
-    fn insert(&self, state: &[u32], from: u32) {
+    /// Keeps a state, if it is a new one, and gives its number.
+    fn insert(&self, state: &[u32], from: u32) -> Option<u32> {
         let width = self.width();
         let hash = FxBuildHasher.hash_one(state);
         let mut shard = lock(&self.shards[shard_of(hash)]);
         let Shard { records, index } = &mut *shard;
         let is_it = |place: &u32| records[*place as usize * width..][..width - 1] == *state;
         if index.find(hash, is_it).is_some() {
-            return;
+            return None;
         }
-        let place = (records.len() / width) as u32;
+        let place = records.len() / width;
         records.extend_from_slice(state);
         records.push(from);
-        index.insert_unique(hash, place, |place| {
+        index.insert_unique(hash, place as u32, |place| {
             FxBuildHasher.hash_one(&records[*place as usize * width..][..width - 1])
         });
         drop(shard);
         self.states.fetch_add(1, Ordering::Relaxed);
+        Some(number(shard_of(hash), place))
     }
 
     /// The states from the first one to this.
     fn way_to(&self, last: u32) -> Vec<State> {
-        let width = self.width();
         let (mut way, mut number) = (Vec::new(), last);
         while number != NOWHERE {
-            let (shard, place) = (number as usize % SHARDS, number as usize / SHARDS);
-            let record = lock(&self.shards[shard]).records[place * width..][..width].to_vec();
-            number = record[width - 1];
-            way.push(record[..width - 1].to_vec());
+            let (state, from) = self.record(number);
+            way.push(state);
+            number = from;
         }
         way.reverse();
         way
@@ -222,13 +226,4 @@ fn bytes_in_use() -> u64 {
 /// before.
 fn number(shard: usize, place: usize) -> u32 {
     u32::try_from(place * SHARDS + shard).expect("fewer than 2^32 states fit into memory")
-}
-
-/// What is not visited yet, in pieces: (shard, from, to).
-fn chunks(visited: &[usize], lengths: &[usize]) -> Vec<(usize, usize, usize)> {
-    let mut chunks = Vec::new();
-    for (shard, (from, to)) in visited.iter().zip(lengths).enumerate() {
-        chunks.extend((*from..*to).step_by(CHUNK).map(|start| (shard, start, (start + CHUNK).min(*to))));
-    }
-    chunks
 }

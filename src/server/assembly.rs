@@ -14,7 +14,7 @@ use crate::config::{Config, NodeConfig};
 use crate::kv::KvStore;
 use crate::node::{LogLimits, Node, NodeSettings, NodeStatus};
 use crate::raft::{Log, RaftState, Settings, Start};
-use crate::storage::{FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
+use crate::storage::{Disk, FileDisk, Recovered, SnapshotMeta, Storage, StorageError};
 use crate::types::{AppliedState, Configuration, Member, NodeId};
 use crate::wire::peer::{Address, Hello, NEWEST_VERSION, PROTOCOL_VERSION};
 use crossbeam_channel::bounded;
@@ -31,8 +31,8 @@ const VERDICT_GRACE: Duration = Duration::from_millis(100);
 const MAX_WAITING: usize = 100_000;
 /// Bytes of entries that the KV thread gets at once.
 const MAX_WORK_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of a snapshot in one message.
-const MAX_CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of a snapshot in one message, or in one answer.
+pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
 /// A leader refuses proposals while more than this is uncommitted, a follower while more is under way to it.
 const MAX_UNCOMMITTED_BYTES: usize = 64 * 1024 * 1024;
 /// Stale reads that may wait for the KV thread.
@@ -91,7 +91,7 @@ pub(super) struct Parts {
     pub config: Config,
     pub own: NodeConfig,
     pub boot: u64,
-    /// A handle of its own to the folder, for the thread that writes snapshots.
+    /// A handle of its own to the folder, for those that write and read snapshots.
     pub disk: FileDisk,
     pub storage: Storage<FileDisk>,
     pub start: NodeStart,
@@ -120,14 +120,15 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let board = Arc::new(StatusBoard::new(NodeStatus::of(&raft), applied));
     let max_line_bytes = config.limits.max_line_bytes;
 
+    let readable = Arc::new(disk.another_handle().map_err(StorageError::Disk)?);
     let (application_in, application) = bounded(2);
-    let (orders_in, orders) = bounded(1);
+    let (orders_in, orders) = bounded(2);
     let (work_in, work) = bounded(1);
     let (stale_in, stale_reads) = bounded(STALE_READS);
     let kv = KvThread {
         store,
         polls: application_in.clone(),
-        snapshots: orders_in,
+        snapshots: orders_in.clone(),
         work,
         stale_reads,
         board: Arc::clone(&board),
@@ -145,7 +146,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         max_line_bytes,
         endings: endings.clone(),
     };
-    let links = Links::new(greeter, addresses, work_in);
+    let links = Links::new(greeter, addresses, work_in, orders_in);
     let node = Node::new(raft, boot, storage, node_settings(&config, &clock));
     let raft = RaftThread { node, outbox, application, links, board: Arc::clone(&board), clock };
     endings.spawn_vital("raft", raft, RaftThread::run);
@@ -163,6 +164,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         request_timeout: Duration::from_millis(config.timing.request_timeout_ms) + VERDICT_GRACE,
         endings: endings.clone(),
         open_clients: open_clients.clone(),
+        disk: readable,
     };
     endings.spawn_vital("client-listener", (), move |()| listener.run(&clients));
     let patience = Duration::from_millis(2 * config.timing.election_timeout_ms[1]);

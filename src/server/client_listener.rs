@@ -2,6 +2,7 @@
 //! one read brought to the raft thread as one event. What is wrong with a line is answered here.
 
 use super::accept::accept_all;
+use super::assembly::MAX_CHUNK_BYTES;
 use super::connection::{Connection, Slot, Turn};
 use super::ending::Endings;
 use super::kv_thread::StaleRead;
@@ -10,6 +11,8 @@ use super::raft_thread::Inbox;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::node::{Event, Operation};
+use crate::storage::{Chunk, FileDisk, ReadableFile, SnapshotFile, StorageError};
+use crate::types::EntryId;
 use crate::wire::client::{BadRequest, ErrorCode, Op, OperatorOp, Request, RequestKey, Response, parse};
 use crate::wire::line::{LineReader, Next};
 use crossbeam_channel::Sender;
@@ -46,6 +49,8 @@ pub(super) struct ClientListener {
     pub request_timeout: Duration,
     pub endings: Endings,
     pub open_clients: OpenClients,
+    /// The node's folder, where its snapshots are.
+    pub disk: Arc<FileDisk>,
 }
 
 /// The connections that are open, and whether they are to end.
@@ -95,8 +100,12 @@ impl ClientListener {
             drop(place);
         })?;
         tracing::info!(%client, "client connected");
-        let mut reader =
-            ClientReader { listener: self.clone(), connection: Arc::clone(&connection), batch: Vec::new() };
+        let mut reader = ClientReader {
+            listener: self.clone(),
+            connection: Arc::clone(&connection),
+            batch: Vec::new(),
+            snapshot: None,
+        };
         let started = self.endings.spawn_connection("client-reader", move || {
             let why = reader.read_requests(reading);
             tracing::info!(%client, "client's connection ends: {why}");
@@ -137,6 +146,8 @@ struct ClientReader {
     connection: Arc<Connection>,
     /// Requests of one read, on their way to the raft thread.
     batch: Vec<Event<Ticket>>,
+    /// The snapshot that was last asked for.
+    snapshot: Option<SnapshotFile<ReadableFile>>,
 }
 
 /// Why a reader stops.
@@ -245,6 +256,10 @@ impl ClientReader {
                 }
                 Op::Operator(OperatorOp::Transfer(heir)) => self.operate(&id, Operation::Transfer(heir))?,
                 Op::Operator(OperatorOp::Snapshot) => self.operate(&id, Operation::Snapshot)?,
+                Op::Operator(OperatorOp::SnapshotLines { snapshot, offset }) => {
+                    let slot = self.open(&id, Turn::Read)?;
+                    slot.answer(self.snapshot_lines(snapshot, offset));
+                }
                 Op::Status => {
                     let slot = self.open(&id, Turn::Any)?;
                     slot.answer(Response::Status(Box::new(self.listener.board.read())));
@@ -263,6 +278,41 @@ impl ClientReader {
         let ticket = Ticket::Operation(self.open(id, Turn::Write)?);
         self.batch.push(Event::Operation { operation, ticket });
         Some(())
+    }
+
+    /// Some lines of a snapshot, or why there are none.
+    fn snapshot_lines(&mut self, snapshot: Option<EntryId>, offset: u64) -> Response {
+        match self.read_snapshot(snapshot, offset) {
+            Ok(Some((snapshot, Chunk { lines, is_last }))) => {
+                Response::SnapshotLines { snapshot, offset, lines, is_last }
+            }
+            Ok(None) => {
+                let message = "there is no such snapshot, or no line of it begins there: begin anew";
+                Response::error(ErrorCode::Refused, message)
+            }
+            Err(error) => {
+                tracing::error!("a snapshot cannot be read: {error}");
+                Response::error(ErrorCode::Refused, error.to_string())
+            }
+        }
+    }
+
+    /// Reads here and not on the raft thread, which has better things to do than to wait for a disk. The file
+    /// stays open from one request to the next, so that whoever has begun to fetch it on this connection
+    /// comes to its end, however many snapshots take its place meanwhile.
+    fn read_snapshot(
+        &mut self,
+        snapshot: Option<EntryId>,
+        offset: u64,
+    ) -> Result<Option<(EntryId, Chunk)>, StorageError> {
+        let at_hand = self.snapshot.take().filter(|file| snapshot == Some(file.last()));
+        self.snapshot = match at_hand {
+            Some(file) => Some(file),
+            None => SnapshotFile::find(&*self.listener.disk, snapshot)?,
+        };
+        let Some(file) = &self.snapshot else { return Ok(None) };
+        let max_bytes = MAX_CHUNK_BYTES.min(self.listener.max_line_bytes);
+        Ok(file.read_chunk(offset, max_bytes)?.map(|chunk| (file.last(), chunk)))
     }
 
     /// Opens a slot, in its turn. What it may have to wait for must be on its way first.

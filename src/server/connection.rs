@@ -270,6 +270,7 @@ fn size_bytes(response: &Response) -> usize {
         }
         Response::Status(status) => FRAME_BYTES * (2 + status.peers.len()),
         Response::Members(members) => members.configuration.size_bytes(),
+        Response::SnapshotLines { lines, .. } => lines.iter().map(|line| line.text().len() + 1).sum(),
         Response::Changed { .. } | Response::Transferred { .. } | Response::SnapshotTaken { .. } => 0,
         Response::Error { message, .. } => message.len(),
     };

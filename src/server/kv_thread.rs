@@ -95,11 +95,13 @@ impl KvThread {
             }
         }
         self.board.post_applied(self.applied());
-        if let Some(configuration) = snapshot {
-            let order = SnapshotOrder { view: self.store.view(), configuration };
+        let order = snapshot
+            .map(|configuration| SnapshotOrder::Write { view: Box::new(self.store.view()), configuration });
+        self.poll(applied_hashes)?;
+        // Not before the poll: the raft thread hears of the view before it can hear that it is written.
+        if let Some(order) = order {
             self.snapshots.send(order).map_err(|_| "the thread for snapshots is gone".to_owned())?;
         }
-        self.poll(applied_hashes)?;
         for (ticket, answer) in answers {
             ticket.answer(Response::Written(answer));
         }

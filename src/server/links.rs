@@ -5,12 +5,13 @@ use super::connection::no_outcome;
 use super::ending::Endings;
 use super::peer_sender::PeerSender;
 use super::raft_thread::{Inbox, peer_queue};
+use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::node::{OperationOutcome, Rejection, Rim, Work};
 use crate::raft::{ChangeRefusal, Note, TransferRefusal, Weight};
 use crate::storage::Unsound;
-use crate::types::{Configuration, EntryId, NodeId, Term};
+use crate::types::{Configuration, Entry, EntryId, NodeId, Term};
 use crate::wire::client::{ErrorCode, Response};
 use crate::wire::peer::{Envelope, Hello};
 use crossbeam_channel::{Sender, TrySendError};
@@ -34,12 +35,19 @@ pub(super) struct Links {
     /// themselves when they connected; the later word counts.
     addresses: BTreeMap<NodeId, String>,
     work: Sender<Work<Ticket>>,
+    /// The thread that has time.
+    leisure: Sender<SnapshotOrder>,
 }
 
 impl Links {
     /// To the nodes that have these addresses.
-    pub fn new(greeter: Greeter, addresses: BTreeMap<NodeId, String>, work: Sender<Work<Ticket>>) -> Links {
-        let mut links = Links { greeter, queues: BTreeMap::new(), addresses, work };
+    pub fn new(
+        greeter: Greeter,
+        addresses: BTreeMap<NodeId, String>,
+        work: Sender<Work<Ticket>>,
+        leisure: Sender<SnapshotOrder>,
+    ) -> Links {
+        let mut links = Links { greeter, queues: BTreeMap::new(), addresses, work, leisure };
         links.connect();
         links
     }
@@ -139,6 +147,11 @@ impl Rim<Ticket> for Links {
         self.connect();
     }
 
+    fn forget(&mut self, entries: Vec<Entry>) {
+        // Where there is no room, they are dropped here after all.
+        let _ = self.leisure.try_send(SnapshotOrder::Drop(entries));
+    }
+
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
         tracing::warn!("what came as the snapshot up to {snapshot} is none: {}", unsound.why);
     }
@@ -157,6 +170,10 @@ fn answer_to_operator(outcome: OperationOutcome) -> Response {
         OperationOutcome::ChangeBegun(entry) => Response::Changed { index: entry.index },
         OperationOutcome::ChangeRefused(why @ ChangeRefusal::NotLeader { .. }) => {
             Response::error(ErrorCode::NotLeader, why.to_string())
+        }
+        // A moment later it would do it.
+        OperationOutcome::ChangeRefused(why @ (ChangeRefusal::NotReady | ChangeRefusal::Transferring)) => {
+            Response::error(ErrorCode::Busy, why.to_string())
         }
         OperationOutcome::ChangeRefused(why) => Response::error(ErrorCode::Refused, why.to_string()),
         OperationOutcome::ChangeTooNew(id) => {

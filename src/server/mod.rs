@@ -1,4 +1,4 @@
-//! One node as a process: threads, sockets, channels and the real clock around [`Node`].
+//! One node as a process: threads, sockets, channels and the real clock around [`Node`](crate::node::Node).
 //!
 //! ```text
 //!   thread             owns                          is fed by               feeds

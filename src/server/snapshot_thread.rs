@@ -3,16 +3,21 @@
 
 use super::kv_thread::FromApplication;
 use crate::kv::StoreView;
-use crate::storage::{FileDisk, SnapshotMeta, SnapshotWriter};
-use crate::types::{Configuration, EntryId};
+use crate::storage::{Disk, FileDisk, SnapshotMeta, SnapshotWriter};
+use crate::types::{Configuration, Entry, EntryId};
 use crossbeam_channel::{Receiver, Sender};
 use std::time::Instant;
 
-/// What is to be written.
-pub(super) struct SnapshotOrder {
-    pub view: StoreView,
-    /// Who belonged to the cluster at the view's last entry.
-    pub configuration: Configuration,
+/// What is to be done.
+pub(super) enum SnapshotOrder {
+    /// This is to be written.
+    Write {
+        view: Box<StoreView>,
+        /// Who belonged to the cluster at the view's last entry.
+        configuration: Configuration,
+    },
+    /// Nobody needs these any more, and to drop many takes longer than anybody should wait.
+    Drop(Vec<Entry>),
 }
 
 /// Everything the thread owns.
@@ -28,7 +33,14 @@ impl SnapshotThread {
     /// Runs until a snapshot cannot be written, or the KV thread is gone; says so.
     pub fn run(&mut self) -> String {
         while let Ok(order) = self.orders.recv() {
-            match self.write(order) {
+            let (view, configuration) = match order {
+                SnapshotOrder::Write { view, configuration } => (view, configuration),
+                SnapshotOrder::Drop(entries) => {
+                    drop(entries);
+                    continue;
+                }
+            };
+            match self.write(&view, configuration) {
                 Ok(last) => {
                     if self.done.send(FromApplication::SnapshotWritten { last }).is_err() {
                         return "the raft thread is gone".to_owned();
@@ -40,10 +52,8 @@ impl SnapshotThread {
         "the kv thread is gone".to_owned()
     }
 
-    fn write(&mut self, order: SnapshotOrder) -> Result<EntryId, String> {
-        use crate::storage::Disk;
+    fn write(&mut self, view: &StoreView, configuration: Configuration) -> Result<EntryId, String> {
         let begun = Instant::now();
-        let SnapshotOrder { view, configuration } = order;
         let head = view.head();
         let meta = SnapshotMeta { last: head.last, applied_hash: head.applied_hash, configuration };
         let write = || {

@@ -45,6 +45,8 @@ pub enum FaultClass {
     SlowApplication,
     /// All limits are small, so that they are met.
     SmallLimits,
+    /// A log of a few entries is too long: there are snapshots, and whoever is behind gets one.
+    ShortLogs,
     /// Syncs say that they are done and do nothing. Nobody survives that when the power goes: no seed draws
     /// it, it is there to see a run fail.
     LyingDisks,
@@ -58,6 +60,11 @@ impl FaultClass {
     pub(super) fn drawn() -> impl Iterator<Item = FaultClass> {
         let planted = [FaultClass::LyingDisks, FaultClass::HastyReads];
         FaultClass::value_variants().iter().copied().filter(move |class| !planted.contains(class))
+    }
+
+    /// In how many of the seeds that break several things this is one of them.
+    pub(super) fn frequency(self) -> f64 {
+        if self == FaultClass::ShortLogs { 0.6 } else { 0.4 }
     }
 
     /// How many milliseconds pass from the end of one trouble to the beginning of the next, at most, in a
@@ -81,7 +88,10 @@ impl FaultClass {
             FaultClass::Wipes => Some((20_000, 3_000)),
             FaultClass::Pauses => Some((one_of(&[1_000, 4_000, 12_000]), 4_000)),
             FaultClass::RollingRestarts => Some((15_000, 5_000)),
-            FaultClass::SmallLimits | FaultClass::LyingDisks | FaultClass::HastyReads => None,
+            FaultClass::SmallLimits
+            | FaultClass::ShortLogs
+            | FaultClass::LyingDisks
+            | FaultClass::HastyReads => None,
         }
     }
 }

@@ -6,11 +6,12 @@
 //! content and one predecessor. Two logs with the same id are then equal up to there, by induction.
 
 use super::machine::{Batch, Effect, Machine};
+use super::snapshots::Restored;
 use super::sometimes::Sometimes;
 use super::{Checked, Violation};
-use crate::node::Rejection;
+use crate::node::{Rejection, Work};
 use crate::raft::{Body, HardState, Message, RaftState, RoleName};
-use crate::types::{Entry, EntryId, Index, NodeId, RequestId, Term};
+use crate::types::{Entry, EntryId, NodeId, RequestId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a single batch may send beside what answers its events: a bound on memory (P12).
@@ -33,6 +34,10 @@ pub(super) struct Ledger {
     void: BTreeSet<RequestId>,
     /// The state's hash after each index.
     pub hashes: Vec<u64>,
+    /// What the stores held of which snapshots were taken, by the last entry that was applied.
+    stores: BTreeMap<EntryId, Restored>,
+    /// The last piece of a snapshot that a leader has sent to a follower: of which, and where it begins.
+    pieces: BTreeMap<(NodeId, NodeId, Term), (EntryId, u64)>,
     /// The highest number that was forwarded, by sender, boot and term.
     forwarded: BTreeMap<(NodeId, u64, Term), u64>,
 }
@@ -55,6 +60,7 @@ impl Ledger {
         self.entries_are_unique(raft, batch, sometimes)?;
         monotone(machine, batch)?;
         self.check_effects(machine, batch, sometimes)?;
+        self.base_is_committed(raft)?;
         self.committed_entries_stay(machines, id, sometimes)?;
         self.leaders_are_complete(machines, id)?;
         if let Some(process) = machines.get_mut(&id).and_then(|machine| machine.process.as_mut()) {
@@ -86,7 +92,7 @@ impl Ledger {
     /// term begins. If that batch fails, term and entries may never have been, and come again with another
     /// content.
     fn entries_are_unique(&mut self, raft: &RaftState, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
-        let from = Index(i64::try_from(batch.new_from).unwrap_or(i64::MAX)).previous();
+        let from = batch.new_from.previous();
         let counts = |entry: &&Entry| batch.error.is_none() || entry.term <= batch.hard_state_before.term;
         let mut before = EntryId::new(raft.log().term_at(from).unwrap_or_default(), from);
         for entry in raft.log().after(from).iter().take_while(counts) {
@@ -127,8 +133,9 @@ impl Ledger {
             return Ok(());
         };
         let raft = process.node.raft();
-        let count = usize::try_from(raft.commit_index().0 - process.committed.0).unwrap_or(0);
-        for entry in raft.log().after(process.committed).iter().take(count) {
+        let from = process.committed.max(raft.log().base().index);
+        let count = usize::try_from(raft.commit_index().0 - from.0).unwrap_or(0);
+        for entry in raft.log().after(from).iter().take(count) {
             let offset = usize::try_from(entry.index.0).unwrap_or(usize::MAX);
             if let Some((known, _)) = self.committed.get(offset) {
                 if known != entry {
@@ -152,6 +159,20 @@ impl Ledger {
             return Err(Violation::new("P5", what));
         }
         Ok(())
+    }
+
+    /// P5: what a snapshot took the place of was committed.
+    fn base_is_committed(&self, raft: &RaftState) -> Checked {
+        let base = raft.log().base();
+        if base == EntryId::NONE || self.is_committed(base) {
+            return Ok(());
+        }
+        Err(Violation::new("P5", format!("{raft}: its log begins after {base}, which is not committed")))
+    }
+
+    fn is_committed(&self, id: EntryId) -> bool {
+        let offset = usize::try_from(id.index.0).unwrap_or(usize::MAX);
+        self.committed.get(offset).is_some_and(|(entry, _)| entry.id() == id)
     }
 
     fn commit(&mut self, entry: &Entry, term: Term, sometimes: &mut Sometimes) -> Checked {
@@ -219,7 +240,8 @@ impl Ledger {
                     }
                 }
                 Effect::Reject(_, Rejection::Timeout) => {}
-                Effect::Work(work) => {
+                Effect::Work(Work::Install(_)) => {}
+                Effect::Work(Work::Apply(work)) => {
                     let waiting = machine.process.as_ref().map(|process| &process.waiting);
                     for (entry, ticket) in &work.entries {
                         let Some(ticket) = ticket else { continue };
@@ -258,6 +280,10 @@ impl Ledger {
                 *highest = (*highest).max(forward.first_number + count);
             }
             Body::ReadIndexRequest(_) => sometimes.saw("read forwarded"),
+            Body::InstallSnapshot(request) if !request.lines.is_empty() => {
+                let link = (message.from, message.to, message.term);
+                self.watch_piece(link, request.snapshot, request.offset, sometimes);
+            }
             Body::RequestVote(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntries(_)
@@ -268,6 +294,40 @@ impl Ledger {
             | Body::ForwardProposalsResponse(_)
             | Body::ReadIndexResponse(_) => {}
         }
+    }
+
+    fn watch_piece(
+        &mut self,
+        link: (NodeId, NodeId, Term),
+        snapshot: EntryId,
+        offset: u64,
+        sometimes: &mut Sometimes,
+    ) {
+        match self.pieces.insert(link, (snapshot, offset)) {
+            Some((before, _)) if before != snapshot => {
+                sometimes.saw("snapshot under way replaced by a newer one");
+            }
+            Some((_, before)) if before > 0 && offset == 0 => sometimes.saw("install begun anew"),
+            Some((_, before)) if before > 0 && offset == before => sometimes.saw("install resumed"),
+            Some((_, before)) if before < offset => sometimes.saw("snapshot sent in several pieces"),
+            Some(_) | None => {}
+        }
+    }
+
+    /// P4 and P15: a store that is written as a snapshot, or made of one, is what all nodes have there.
+    pub fn stands_for(&mut self, id: NodeId, store: Restored) -> Checked {
+        let Restored { last, applied_hash, .. } = store;
+        if !self.is_committed(last) {
+            return Err(Violation::new("P4", format!("{id} has a store of {last}, which is not committed")));
+        }
+        let offset = usize::try_from(last.index.0).unwrap_or(usize::MAX);
+        let hash = self.hashes.get(offset).copied();
+        let first = *self.stores.entry(last).or_insert(store);
+        if hash == Some(applied_hash) && first == store {
+            return Ok(());
+        }
+        let what = format!("{id} has {store:x?} after {last}, others had {hash:x?} and {first:x?}");
+        Err(Violation::new("P15", what))
     }
 
     /// P4 and P15: one state an index, on all nodes and after every start.

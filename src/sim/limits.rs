@@ -4,24 +4,40 @@
 use super::machine::{Batch, Effect, Machine, Process};
 use super::plan::Plan;
 use super::{Checked, Violation};
-use crate::node::NodeSettings;
+use crate::node::{LogLimits, NodeSettings, Work};
 use crate::raft::{Body, RoleName, Settings};
-use crate::types::{Entry, NodeId};
+use crate::types::{Entry, NodeId, SnapshotLine};
 use std::collections::BTreeMap;
 
 /// The limits of a run.
 pub(super) struct Limits {
     core: Settings,
     node: NodeSettings,
+    /// Since when a process has had a log that is much too long.
+    too_long_since_ms: BTreeMap<(NodeId, u64), u64>,
 }
+
+/// A log that is so many times as long as it should be may wait for nobody any more.
+const MUCH_TOO_LONG: u64 = 8;
+/// How long it may take to write a snapshot: with a slow disk and a slow application.
+const LOG_PATIENCE_MS: u64 = 12_000;
 
 impl Limits {
     pub fn of(plan: &Plan) -> Limits {
-        Limits { core: plan.settings(), node: plan.node_settings() }
+        Limits { core: plan.settings(), node: plan.node_settings(), too_long_since_ms: BTreeMap::new() }
     }
 
     /// After a batch of node `id`, before its effects are carried out.
-    pub fn check(&self, machines: &BTreeMap<NodeId, Machine>, id: NodeId, batch: &Batch) -> Checked {
+    pub fn check(
+        &mut self,
+        machines: &BTreeMap<NodeId, Machine>,
+        id: NodeId,
+        batch: &Batch,
+        now_ms: u64,
+    ) -> Checked {
+        if let Some(machine) = machines.get(&id) {
+            self.log_is_bounded(machine, now_ms)?;
+        }
         let Some(process) = machines.get(&id).and_then(|machine| machine.process.as_ref()) else {
             return Ok(());
         };
@@ -34,7 +50,8 @@ impl Limits {
                         return broken(what);
                     }
                 }
-                Effect::Work(work) => {
+                Effect::Work(Work::Install(_)) => {}
+                Effect::Work(Work::Apply(work)) => {
                     let entries = work.entries.iter();
                     gone += work.reads.len() + entries.filter(|(_, ticket)| ticket.is_some()).count();
                     let entries = work.entries.iter().map(|(entry, _)| entry);
@@ -56,6 +73,33 @@ impl Limits {
         }
     }
 
+    /// What is applied does not stay in the log for long.
+    fn log_is_bounded(&mut self, machine: &Machine, now_ms: u64) -> Checked {
+        let Some(process) = &machine.process else { return Ok(()) };
+        let (id, raft) = (machine.id, process.node.raft());
+        let count = usize::try_from(raft.last_applied().0 - raft.log().base().index.0).unwrap_or(0);
+        let LogLimits { bytes: max_bytes, entries: max_entries } = self.node.log_limits;
+        let entries = raft.log().after(raft.log().base().index).iter().take(count);
+        let bytes: usize = entries.map(Entry::size_bytes).sum();
+        let is_much = |size: usize, limit: u64| size as u64 > limit.saturating_mul(MUCH_TOO_LONG);
+        let since = &mut self.too_long_since_ms;
+        if !is_much(count, max_entries) && !is_much(bytes, max_bytes) {
+            since.remove(&(id, machine.life));
+            return Ok(());
+        }
+        let since_ms = *since.entry((id, machine.life)).or_insert(now_ms);
+        if now_ms - since_ms <= LOG_PATIENCE_MS {
+            return Ok(());
+        }
+        let what = format!("{id}: {count} applied entries of {bytes} bytes in its log since {since_ms} ms");
+        Err(Violation::new("P12", what))
+    }
+
+    /// A paused process cannot do anything about its log.
+    pub fn was_paused(&mut self, machine: &Machine) {
+        self.too_long_since_ms.remove(&(machine.id, machine.life));
+    }
+
     fn too_long(&self, body: &Body) -> Option<String> {
         match body {
             Body::AppendEntries(request) => {
@@ -70,10 +114,14 @@ impl Limits {
                 let is_small = proposals.len() <= 1 || bytes <= self.core.max_append_bytes;
                 (!is_small).then(|| format!("{bytes} bytes of proposals in one message"))
             }
+            Body::InstallSnapshot(request) => {
+                let bytes: u64 = request.lines.iter().map(SnapshotLine::size_bytes).sum();
+                let is_small = request.lines.len() <= 1 || bytes <= self.node.max_chunk_bytes as u64;
+                (!is_small).then(|| format!("{bytes} bytes of a snapshot in one message"))
+            }
             Body::RequestVote(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
-            | Body::InstallSnapshot(_)
             | Body::InstallSnapshotResponse(_)
             | Body::TimeoutNow(_)
             | Body::ForwardProposalsResponse(_)
@@ -86,7 +134,7 @@ impl Limits {
     /// that went beyond it, and the no-op of its term.
     fn uncommitted_bytes(&self, process: &Process, batch: &Batch) -> Option<usize> {
         let raft = process.node.raft();
-        let last = usize::try_from(raft.log().last().index.0).unwrap_or(0);
+        let last = raft.log().last().index;
         if raft.role() != RoleName::Leader || batch.new_from > last {
             return None;
         }

@@ -1,9 +1,10 @@
 //! Lives of processes: how they start, what a start may be refused for, how they die, and what their machines
 //! lose with them.
 
+use super::application::tickets;
 use super::chance::stream;
 use super::faults::{FaultClass, Trouble};
-use super::machine::{Batch, Condition, StartFailure, Started};
+use super::machine::{Batch, Condition, Process, StartFailure, Started};
 use super::world::{Happening, World};
 use super::{Checked, Violation};
 use crate::checker::Outcome;
@@ -14,7 +15,9 @@ use std::collections::BTreeSet;
 /// How long a start takes to be tried again that failed or was refused.
 const START_AGAIN_MS: u64 = 200;
 /// Within so many operations of its disk a start has ended, about.
-const START_OPERATIONS: u64 = 16;
+const START_OPERATIONS: u64 = 24;
+/// Within so many operations of its disk a snapshot is made durable and the log compacted, about.
+const SNAPSHOT_OPERATIONS: u64 = 16;
 
 /// A process that is to die, and the chance of what comes after that.
 pub(super) struct Doom {
@@ -30,6 +33,8 @@ pub(super) enum How {
     BetweenEffects { batches: u64 },
     /// At an operation of its disk.
     InSave,
+    /// At an operation of its disk while a snapshot is begun, ended, received, or the log compacted for it.
+    InSnapshot,
     /// At an operation of its disk while it starts.
     InStart,
 }
@@ -65,7 +70,21 @@ impl World {
         }
     }
 
+    /// Before something is done with a snapshot: if the process is to die in that, this may be the time.
+    pub fn arm_snapshot(&mut self, id: NodeId) {
+        let Some(doom) = self.dooms.get_mut(&id).filter(|doom| doom.how == How::InSnapshot) else { return };
+        let Some(machine) = self.machines.get(&id) else { return };
+        let is_near = machine.process.as_ref().is_some_and(Process::does_something_with_a_snapshot);
+        if is_near && doom.chance.u8(0..3) == 0 {
+            doom.how = How::InSave;
+            machine.disk.fail_after(doom.chance.u64(0..SNAPSHOT_OPERATIONS), Failure::InputOutput);
+        }
+    }
+
     fn has_started(&mut self, id: NodeId, started: &Started) -> Checked {
+        if let Some(snapshot) = started.snapshot {
+            self.ledger.stands_for(id, snapshot)?;
+        }
         let Some(machine) = self.machines.get_mut(&id) else { return Ok(()) };
         if machine.condition == Condition::Empty {
             let what = format!("{id} starts with nothing in its folder, and nobody said that it is new");
@@ -87,6 +106,8 @@ impl World {
             (started.batch_survived == Some(true), "batch of a crash survived"),
             (started.batch_survived == Some(false), "batch of a crash was lost"),
             (started.segments > 1, "log has several segments"),
+            (started.snapshot.is_some(), "store made of a snapshot at a start"),
+            (started.began_anew, "snapshot received, and the log began anew at the next start"),
         ];
         flags.iter().filter(|(is_so, _)| *is_so).for_each(|(_, what)| self.sometimes.saw(what));
         Ok(())
@@ -101,6 +122,9 @@ impl World {
         match machine.condition.clone() {
             Condition::Flipped { name, at, mask } => {
                 self.sometimes.saw("damaged disk refused");
+                if name.starts_with("snapshot-") {
+                    self.sometimes.saw("damaged snapshot refused");
+                }
                 machine.disk.flip(&name, at, mask);
                 machine.condition = Condition::Sound;
             }
@@ -214,17 +238,14 @@ impl World {
         let Some(process) = process else { return };
         // Every client that was connected to it hears that it is gone.
         let mut numbers: BTreeSet<u64> = process.waiting.into_keys().collect();
-        let tickets = process.clients_inbox.iter().filter_map(|event| match event {
+        let in_inbox = process.clients_inbox.iter().filter_map(|event| match event {
             crate::node::Event::Write { ticket, .. } | crate::node::Event::Read { ticket } => {
                 Some(ticket.number)
             }
             _ => None,
         });
-        numbers.extend(tickets);
-        if let Some(work) = process.work {
-            numbers.extend(work.entries.iter().filter_map(|(_, ticket)| ticket.as_ref().map(|it| it.number)));
-            numbers.extend(work.reads.iter().map(|ticket| ticket.number));
-        }
+        numbers.extend(in_inbox);
+        numbers.extend(process.work.iter().flat_map(tickets));
         for number in numbers {
             self.after(30, Happening::Answer { number, outcome: Outcome::Lost });
         }

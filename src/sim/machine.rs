@@ -2,12 +2,16 @@
 //! an inbox and the application beside it. Nothing here decides when something happens; the world does.
 
 use super::Violation;
+use super::durable::Durable;
 use super::plan::Plan;
+use super::snapshots::{Restored, Unreadable, Writing, restore};
 use crate::kv::KvStore;
-use crate::node::{Apply, Event, Fault, Node, OperationOutcome, Rejection, Rim, Work};
-use crate::raft::{Configuration, HardState, Log, Note, RaftState, Start};
-use crate::storage::{FirstStart, MemoryDisk, Opening, RememberedPeer, Storage, StorageError, Unsound};
-use crate::types::{Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term};
+use crate::node::{Event, Fault, Node, OperationOutcome, Rejection, Rim, Work};
+use crate::raft::{Body, Configuration, HardState, Log, Note, RaftState, Start};
+use crate::storage::{
+    FirstStart, MemoryDisk, Opening, Recovered, RememberedPeer, Storage, StorageError, Unsound,
+};
+use crate::types::{EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::Envelope;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,41 +24,11 @@ pub(super) struct Ticket {
     pub read: Option<Read>,
 }
 
-/// What a disk holds for good: the ledger's own record of it, made of what the node has saved, and held
-/// against what `Storage::open` finds at each start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Durable {
-    pub hard_state: HardState,
-    pub log: Vec<Entry>,
-}
-
-impl Durable {
-    pub fn last(&self) -> EntryId {
-        self.log.last().map_or(EntryId::NONE, Entry::id)
-    }
-
-    pub fn contains(&self, id: EntryId) -> bool {
-        let offset = usize::try_from(id.index.0).unwrap_or(usize::MAX);
-        self.log.get(offset).is_some_and(|entry| entry.term == id.term)
-    }
-
-    /// Becomes what this core has in memory; says from where on entries are new.
-    fn follow(&mut self, raft: &RaftState) -> usize {
-        self.hard_state = HardState { term: raft.term(), voted_for: raft.voted_for() };
-        while self.log.last().is_some_and(|last| raft.log().term_at(last.index) != Some(last.term)) {
-            self.log.pop();
-        }
-        let new_from = self.log.len();
-        self.log.extend_from_slice(raft.log().after(self.last().index));
-        new_from
-    }
-}
-
 /// Something that a batch made the node do, in the order in which it did it.
 #[derive(Debug)]
 pub(super) enum Effect {
     Send(Envelope),
-    Work(Apply<Ticket>),
+    Work(Work<Ticket>),
     Reject(Ticket, Rejection),
 }
 
@@ -65,34 +39,42 @@ pub(super) struct Noted {
     pub note: Note,
 }
 
-/// Writes down what a node does, and how far its disk was then.
+/// Writes down what a node does, and how often its log was synced by then.
 struct Recorder {
     disk: MemoryDisk,
-    /// Each with the number of operations that the disk had seen.
     effects: Vec<(Effect, u64)>,
     notes: Vec<Noted>,
 }
 
+impl Recorder {
+    fn record(&mut self, effect: Effect) {
+        self.effects.push((effect, log_syncs(&self.disk)));
+    }
+}
+
+fn log_syncs(disk: &MemoryDisk) -> u64 {
+    disk.syncs_of("log-")
+}
+
 impl Rim<Ticket> for Recorder {
     fn send(&mut self, envelope: Envelope) {
-        self.effects.push((Effect::Send(envelope), self.disk.operations()));
+        self.record(Effect::Send(envelope));
     }
 
     fn work(&mut self, work: Work<Ticket>) {
-        match work {
-            Work::Apply(apply) => self.effects.push((Effect::Work(apply), self.disk.operations())),
-            Work::Install(install) => panic!("no log is ever compacted here: {install:?}"),
-        }
+        self.record(Effect::Work(work));
     }
 
     fn settle(&mut self, _ticket: Ticket, _outcome: OperationOutcome) {}
 
     fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
 
-    fn unsound(&mut self, _snapshot: EntryId, _unsound: &Unsound) {}
+    fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
+        panic!("what came as the snapshot of {snapshot} is none: {}", unsound.why);
+    }
 
     fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
-        self.effects.push((Effect::Reject(ticket, rejection), self.disk.operations()));
+        self.record(Effect::Reject(ticket, rejection));
     }
 
     fn note(&mut self, _event: u64, term: Term, note: &Note) {
@@ -111,10 +93,10 @@ pub(super) struct Batch {
     pub hard_state_before: HardState,
     pub last_before: EntryId,
     /// From which index on the log has new entries.
-    pub new_from: usize,
+    pub new_from: Index,
     /// How many events there were.
     pub events: usize,
-    /// Whether anything was written.
+    /// Whether the log was written.
     pub has_saved: bool,
     /// The disk's error, which ends the node.
     pub error: Option<String>,
@@ -125,13 +107,15 @@ pub(super) struct Process {
     pub node: Node<MemoryDisk, Ticket>,
     pub boot: u64,
     pub peers_inbox: VecDeque<(Envelope, Incarnation)>,
-    /// What is applied, and the hash after each entry since the last poll.
-    pub poll: Option<(Index, Vec<u64>)>,
+    /// What the application and the writer of snapshots have said.
+    pub application_inbox: VecDeque<Event<Ticket>>,
     pub clients_inbox: VecDeque<Event<Ticket>>,
     pub ticks_due: u64,
     /// The application's store, and what it works on.
     pub store: KvStore,
-    pub work: Option<Apply<Ticket>>,
+    pub work: Option<Work<Ticket>>,
+    /// The snapshot that is being written.
+    pub writing: Option<Writing>,
     /// A look into the inbox is planned.
     pub wakes: bool,
     /// Effects that wait for a slow sync; the process does nothing else meanwhile.
@@ -189,12 +173,19 @@ pub(super) struct Started {
     pub was_torn: bool,
     pub batch_survived: Option<bool>,
     pub segments: usize,
+    /// The snapshot that its store was made of.
+    pub snapshot: Option<Restored>,
+    /// What was there of the log does not go on from that snapshot, and does not count.
+    pub began_anew: bool,
 }
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.was_torn {
             f.write_str(", a torn write is cut off")?;
+        }
+        if self.began_anew {
+            f.write_str(", its log goes on after its snapshot")?;
         }
         match self.batch_survived {
             Some(true) => f.write_str(", the batch of its end is there"),
@@ -215,6 +206,18 @@ pub(super) enum StartFailure {
     Broken(Violation),
 }
 
+impl StartFailure {
+    fn of(error: StorageError) -> StartFailure {
+        match error.is_disk_fault() {
+            true => StartFailure::Disk(error.to_string()),
+            false => StartFailure::Refused(error.to_string()),
+        }
+    }
+}
+
+/// The cluster's name.
+pub(super) const CLUSTER: &str = "sim";
+
 impl Machine {
     pub fn new(id: NodeId, tick_ms: u64, lies: bool) -> Machine {
         Machine {
@@ -222,7 +225,7 @@ impl Machine {
             disk: new_disk(lies),
             process: None,
             life: 0,
-            durable: Durable::default(),
+            durable: Durable::nothing(),
             attempted: None,
             lost: None,
             condition: Condition::Sound,
@@ -246,62 +249,88 @@ impl Machine {
     /// Starts a process on what the disk holds, and holds that against what it must hold.
     pub fn start(&mut self, plan: &Plan, seed: u64) -> Result<Started, StartFailure> {
         assert!(self.process.is_none(), "{} runs already", self.id);
-        let broken = |property, what: String| StartFailure::Broken(Violation::new(property, what));
         let id = self.id;
-        let opening = Opening {
-            cluster: "sim".to_owned(),
-            node: id,
-            voters: plan.ids(),
-            first_start: if self.last_boot == 0 { FirstStart::Bootstrap } else { FirstStart::Refused },
-            incarnation: self.incarnation,
-            segment_limit_bytes: plan.segment_limit_bytes,
+        let refused = StartFailure::of;
+        let (mut storage, recovered) =
+            Storage::open(self.disk.clone(), &self.opening(plan)).map_err(refused)?;
+        let (store, snapshot, configuration) = match &recovered.snapshot {
+            None => (KvStore::new(), None, Configuration::new(plan.ids())),
+            Some(meta) => {
+                let lines = storage.open_snapshot(meta.last).map_err(refused)?.into_iter().flatten();
+                let (store, restored) = restore(meta, lines).map_err(|unreadable| match unreadable {
+                    Unreadable::Storage(error) => StartFailure::of(error),
+                    Unreadable::Invalid(why) => StartFailure::Refused(why),
+                })?;
+                (store, Some(restored), meta.configuration.clone())
+            }
         };
-        let refused = |error: StorageError| match error.is_disk_fault() {
-            true => StartFailure::Disk(error.to_string()),
-            false => StartFailure::Refused(error.to_string()),
-        };
-        let (mut storage, recovered) = Storage::open(self.disk.clone(), &opening).map_err(refused)?;
         let boot = storage.raise_boot().map_err(refused)?;
         if boot <= self.last_boot {
-            return Err(broken("P6", format!("{id}: boot {boot} after boot {}", self.last_boot)));
+            let what = format!("{id}: boot {boot} after boot {}", self.last_boot);
+            return Err(StartFailure::Broken(Violation::new("P6", what)));
         }
         let was_torn = recovered.torn.is_some();
-        let found = Durable { hard_state: recovered.hard_state, log: recovered.entries };
-        let batch_survived = self.attempted.take().map(|attempted| found == attempted);
-        if found != self.durable && batch_survived != Some(true) {
-            let what = format!(
-                "{id} comes back with {:?} and a log to {}, but had {:?} and a log to {} on stable storage",
-                found.hard_state,
-                found.last(),
-                self.durable.hard_state,
-                self.durable.last()
-            );
-            return Err(broken("P5", what));
-        }
-        self.durable = found;
+        let (began_anew, batch_survived) = self.find(recovered)?;
         self.last_boot = boot;
         self.life += 1;
         self.is_paused = false;
         let start = Start {
             id,
             boot,
-            configuration: Configuration::new(plan.ids()),
-            may_vote: true,
+            configuration,
+            may_vote: storage.may_vote(),
             hard_state: self.durable.hard_state,
-            log: Log::new(recovered.base, self.durable.log.clone()),
+            log: Log::new(self.durable.base, self.durable.log.clone()),
             seed,
         };
         let node = Node::new(RaftState::new(start, plan.settings()), boot, storage, plan.node_settings());
-        self.process = Some(Process::new(node, boot));
+        self.process = Some(Process::new(node, boot, store));
         let names = crate::storage::Disk::list(&self.disk).unwrap_or_default();
         let segments = names.iter().filter(|name| name.starts_with("log-")).count();
-        Ok(Started { was_torn, batch_survived, segments })
+        Ok(Started { was_torn, batch_survived, segments, snapshot, began_anew })
+    }
+
+    fn opening(&self, plan: &Plan) -> Opening {
+        Opening {
+            cluster: CLUSTER.to_owned(),
+            node: self.id,
+            voters: plan.ids(),
+            first_start: if self.last_boot == 0 { FirstStart::Bootstrap } else { FirstStart::Refused },
+            incarnation: self.incarnation,
+            segment_limit_bytes: plan.segment_limit_bytes,
+        }
+    }
+
+    /// Holds what a start has found against what must be there. Says whether the log had to begin anew after
+    /// a snapshot, and whether what was being saved at the process's end is there.
+    fn find(&mut self, recovered: Recovered) -> Result<(bool, Option<bool>), StartFailure> {
+        let Recovered { hard_state, base, entries, .. } = recovered;
+        let found = Durable { hard_state, base, log: entries };
+        let attempted = self.attempted.take();
+        let batch_survived = attempted.as_ref().map(|attempted| attempted.may_be_found_as(&found));
+        if !self.durable.may_be_found_as(&found) && batch_survived != Some(true) {
+            let what = format!(
+                "{} comes back with {:?} and a log after {} to {}, but had {:?} and a log after {} to {} on \
+                 stable storage",
+                self.id,
+                found.hard_state,
+                found.base,
+                found.last(),
+                self.durable.hard_state,
+                self.durable.base,
+                self.durable.last()
+            );
+            return Err(StartFailure::Broken(Violation::new("P5", what)));
+        }
+        let began_anew = !self.durable.contains(found.base);
+        self.durable = found;
+        Ok((began_anew, batch_survived))
     }
 
     /// Everything on the disk is gone.
     pub fn wipe(&mut self, lies: bool) {
         self.disk = new_disk(lies);
-        self.lost = Some(std::mem::take(&mut self.durable));
+        self.lost = Some(std::mem::replace(&mut self.durable, Durable::nothing()));
         self.attempted = None;
         self.condition = Condition::Empty;
     }
@@ -333,29 +362,29 @@ impl Machine {
     pub fn run_batch(&mut self) -> Option<Batch> {
         let process = self.process.as_mut()?;
         let (hard_state_before, last_before) = (self.durable.hard_state, self.durable.last());
-        let operations_before = self.disk.operations();
-        let events = process.peers_inbox.len() + process.clients_inbox.len();
+        let syncs_before = log_syncs(&self.disk);
+        let events =
+            process.peers_inbox.len() + process.application_inbox.len() + process.clients_inbox.len();
         let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), notes: Vec::new() };
         let outcome = process.take_all(&mut recorder);
         let outcome = outcome.map_err(Fault::Disk).and_then(|()| process.node.finish_batch(&mut recorder));
-        let operations_after = self.disk.operations();
-        let has_saved = operations_after != operations_before;
-        let is_before = |(_, operations): &(Effect, u64)| has_saved && *operations < operations_after;
-        let split = recorder.effects.iter().take_while(|effect| is_before(effect)).count();
+        let has_saved = log_syncs(&self.disk) != syncs_before;
+        let split = recorder.effects.iter().take_while(|(_, syncs)| *syncs == syncs_before).count();
         let mut before_save: Vec<Effect> = recorder.effects.into_iter().map(|(effect, _)| effect).collect();
         let after_save = before_save.split_off(split);
         let error = outcome.err().map(|fault| match fault {
             Fault::Disk(error) => error.to_string(),
             Fault::Diverged(diverged) => panic!("{diverged}"),
         });
-        let new_from = match &error {
-            None => self.durable.follow(process.node.raft()),
-            Some(_) => {
-                let mut attempted = self.durable.clone();
-                let new_from = attempted.follow(process.node.raft());
-                self.attempted = Some(attempted);
-                new_from
-            }
+        // Whatever failed after its effects had left, the save was done.
+        let is_certain = error.is_none() || !after_save.is_empty();
+        let new_from = if is_certain {
+            self.durable.follow(process.node.raft())
+        } else {
+            let mut attempted = self.durable.clone();
+            let new_from = attempted.follow(process.node.raft());
+            self.attempted = Some(attempted);
+            new_from
         };
         let notes = recorder.notes;
         Some(Batch {
@@ -379,22 +408,26 @@ fn new_disk(lies: bool) -> MemoryDisk {
 }
 
 impl Process {
-    fn new(node: Node<MemoryDisk, Ticket>, boot: u64) -> Process {
+    fn new(node: Node<MemoryDisk, Ticket>, boot: u64, store: KvStore) -> Process {
+        let last_applied = store.last_applied();
+        let applied_hashes =
+            if last_applied == Index::NONE { Vec::new() } else { vec![store.applied_hash()] };
         Process {
+            committed: node.raft().commit_index(),
             node,
             boot,
             peers_inbox: VecDeque::new(),
-            poll: Some((Index::NONE, Vec::new())),
+            application_inbox: VecDeque::from([Event::Poll { last_applied, applied_hashes }]),
             clients_inbox: VecDeque::new(),
             ticks_due: 0,
-            store: KvStore::new(),
+            store,
             work: None,
+            writing: None,
             wakes: false,
             syncing: None,
             waiting: BTreeMap::new(),
             writes_taken: 0,
             greeted: BTreeMap::new(),
-            committed: Index::NONE,
             led_term: None,
         }
     }
@@ -407,8 +440,8 @@ impl Process {
             assert!(is_known, "{from} is taken for another node");
             self.node.take(Event::Peer(envelope), recorder);
         }
-        if let Some((last_applied, applied_hashes)) = self.poll.take() {
-            self.node.take(Event::Poll { last_applied, applied_hashes }, recorder);
+        while let Some(event) = self.application_inbox.pop_front() {
+            self.node.take(event, recorder);
         }
         while let Some(event) = self.clients_inbox.pop_front() {
             self.take_request(event, recorder);
@@ -430,6 +463,18 @@ impl Process {
             self.greeted.insert(peer, incarnation);
         }
         Ok(is_same)
+    }
+
+    /// Whether its next batch receives the end of a snapshot or compacts the log, or a snapshot is written.
+    pub fn does_something_with_a_snapshot(&self) -> bool {
+        let is_end = |(envelope, _): &(Envelope, Incarnation)| match &envelope.message.body {
+            Body::InstallSnapshot(request) => request.is_last,
+            _ => false,
+        };
+        let is_written = |event: &Event<Ticket>| matches!(event, Event::SnapshotWritten { .. });
+        self.writing.is_some()
+            || self.peers_inbox.iter().any(is_end)
+            || self.application_inbox.iter().any(is_written)
     }
 
     /// The node numbers the writes that it takes from 0: so each attempt's name in the log is known.

@@ -26,7 +26,8 @@
 //! | `requests.rs`, `messages.rs` | the ways of a client's request and of a node's message |
 //! | `nemesis.rs`, `weather.rs`, `partitions.rs` | troubles begin and end; those at a rate; those of links |
 //! | `lives.rs`, `settling.rs` | how processes start and die; the end, when all troubles are over |
-//! | `machine.rs` | one node: its disk, its process, the application beside it |
+//! | `machine.rs`, `durable.rs` | one node: its disk and its process; what must be on the disk |
+//! | `application.rs`, `snapshots.rs` | beside the node: its application, and what writes snapshots |
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs` | who asks for what, and asks again |
 //! | `ledger.rs`, `limits.rs` | what must hold after every event; of it, how much there may be of anything |
@@ -34,9 +35,11 @@
 //! | `trace.rs` | the run as lines |
 //! | `batch.rs`, `shrink.rs` | many seeds on several threads; a run that failed, made small |
 
+mod application;
 pub mod batch;
 mod chance;
 mod clients;
+mod durable;
 mod faults;
 mod ledger;
 mod limits;
@@ -52,6 +55,7 @@ pub mod report;
 mod requests;
 mod settling;
 pub mod shrink;
+mod snapshots;
 mod sometimes;
 mod trace;
 mod weather;

@@ -60,7 +60,10 @@ impl World {
                 self.sometimes.saw("clock at another speed");
                 self.tell(|| format!("{trouble}: {id} takes {tick_ms} ms for 10"));
             }
-            FaultClass::SmallLimits | FaultClass::LyingDisks | FaultClass::HastyReads => {}
+            FaultClass::SmallLimits
+            | FaultClass::ShortLogs
+            | FaultClass::LyingDisks
+            | FaultClass::HastyReads => {}
         }
         self.after(trouble.for_ms, Happening::TroubleEnds(trouble, id));
         Ok(())
@@ -95,6 +98,7 @@ impl World {
             | FaultClass::Wipes
             | FaultClass::RollingRestarts
             | FaultClass::SmallLimits
+            | FaultClass::ShortLogs
             | FaultClass::LyingDisks
             | FaultClass::HastyReads => return,
         }
@@ -131,7 +135,11 @@ impl World {
     /// its next start.
     fn begin_crash(&mut self, id: NodeId, trouble: Trouble, mut chance: fastrand::Rng) {
         let is_running = self.process(id).is_some();
-        match chance.u8(0..8) {
+        match chance.u8(0..10) {
+            8.. if is_running && self.plan.has(FaultClass::ShortLogs) => {
+                self.tell(|| format!("{trouble}: {id} is to die over a snapshot"));
+                self.dooms.insert(id, Doom { trouble, how: How::InSnapshot, chance });
+            }
             0..3 if is_running => {
                 let batches = chance.u64(0..20);
                 self.tell(|| format!("{trouble}: {id} is to die between two effects"));
@@ -171,6 +179,7 @@ impl World {
     pub fn resume(&mut self, id: NodeId) {
         let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.is_paused) else { return };
         machine.is_paused = false;
+        self.limits.was_paused(machine);
         self.sometimes.saw("node resumed");
         self.tell(|| format!("{id} goes on"));
         self.wake(id);

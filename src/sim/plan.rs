@@ -20,6 +20,9 @@ pub(super) const ELECTION_TIMEOUT_MS: u64 = 600;
 /// How long a run is before everything is healed.
 const RUN_MS: u64 = 30_000;
 
+/// A log as long as may be.
+const NO_LIMITS: LogLimits = LogLimits { bytes: u64::MAX, entries: u64::MAX };
+
 /// What gets well at the end of a run, before liveness is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heal {
@@ -68,6 +71,9 @@ pub struct Plan {
     pub(super) turns: Vec<Turn>,
     pub(super) request_timeout_ms: u64,
     pub(super) segment_limit_bytes: u64,
+    /// When a log is too long, where logs are short, and how much of a snapshot goes in one message.
+    log_limits: LogLimits,
+    chunk_bytes: usize,
     overrides: Overrides,
 }
 
@@ -89,6 +95,7 @@ impl Plan {
         };
         let request_timeout_ms = *chance.choice(&[800, 2_000, 5_000]).unwrap_or(&2_000);
         let segment_limit_bytes = chance.u64(2_000..=60_000);
+        let (log_limits, chunk_bytes) = draw_snapshots(&mut stream(seed, "snapshots", (0, 0)));
         let faults = overrides.faults.clone().unwrap_or(drawn_faults);
         let run_ms = overrides.run_ms.unwrap_or(RUN_MS);
         let mut troubles = Trouble::draw_all(seed, run_ms);
@@ -108,6 +115,8 @@ impl Plan {
             turns,
             request_timeout_ms,
             segment_limit_bytes,
+            log_limits,
+            chunk_bytes,
             overrides: overrides.clone(),
         }
     }
@@ -174,8 +183,8 @@ impl Plan {
             request_timeout_ticks: self.request_timeout_ms / TICK_MS,
             max_waiting: if small { 3 } else { 1_000 },
             max_work_bytes: if small { 500 } else { 64 * 1024 },
-            max_chunk_bytes: if small { 200 } else { 16 * 1024 },
-            log_limits: LogLimits { bytes: u64::MAX, entries: u64::MAX },
+            max_chunk_bytes: self.chunk_bytes,
+            log_limits: if self.has(FaultClass::ShortLogs) { self.log_limits } else { NO_LIMITS },
         }
     }
 }
@@ -202,11 +211,20 @@ fn draw_nodes(chance: &mut fastrand::Rng) -> u16 {
     }
 }
 
+fn draw_snapshots(chance: &mut fastrand::Rng) -> (LogLimits, usize) {
+    let limits = match chance.u8(0..4) {
+        0 => LogLimits { bytes: chance.u64(1_000..=10_000), ..NO_LIMITS },
+        1 => LogLimits { entries: chance.u64(3..=10), ..NO_LIMITS },
+        _ => LogLimits { entries: chance.u64(10..=50), ..NO_LIMITS },
+    };
+    (limits, *chance.choice(&[150, 600, 16 * 1024]).unwrap_or(&600))
+}
+
 fn draw_faults(chance: &mut fastrand::Rng) -> Faults {
     let all: Vec<FaultClass> = FaultClass::drawn().collect();
     match chance.u8(0..100) {
         0..3 => Faults::default(),
         3..18 => Faults(chance.choice(&all).copied().into_iter().collect()),
-        _ => Faults(all.into_iter().filter(|_| chance.f64() < 0.4).collect()),
+        _ => Faults(all.into_iter().filter(|class| chance.f64() < class.frequency()).collect()),
     }
 }

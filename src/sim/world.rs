@@ -10,14 +10,12 @@ use super::lives::Doom;
 use super::machine::{Batch, Effect, Machine, Process, Ticket};
 use super::network::{Arrival, Network};
 use super::plan::{ELECTION_TIMEOUT_MS, Plan, TICK_MS};
-use super::requests::serve;
 use super::sometimes::Sometimes;
 use super::trace::{Detail, Trace};
 use super::weather::Weather;
 use super::{Checked, Run, Violation};
 use crate::checker::{DEFAULT_BUDGET_STEPS, History, Outcome, Verdict, check_against_log, check_by_search};
-use crate::kv::Applied;
-use crate::node::{Apply, Rejection};
+use crate::node::{Event, Rejection};
 use crate::raft::{Note, RoleReason, VoteRefusal, Weight};
 use crate::types::NodeId;
 use crate::wire::peer::Envelope;
@@ -39,6 +37,16 @@ pub(super) enum Happening {
         life: u64,
     },
     Apply {
+        node: NodeId,
+        life: u64,
+    },
+    /// What the application has said reaches its node, late.
+    Poll {
+        node: NodeId,
+        life: u64,
+        event: Box<Event<Ticket>>,
+    },
+    WriteSnapshot {
         node: NodeId,
         life: u64,
     },
@@ -102,7 +110,7 @@ pub(super) struct World {
     pub attempts: BTreeMap<u64, Attempt>,
     pub next_attempt: u64,
     pub ledger: Ledger,
-    limits: Limits,
+    pub limits: Limits,
     pub sometimes: Sometimes,
     pub trace: Trace,
     /// No more troubles.
@@ -240,6 +248,8 @@ impl World {
             Happening::Wake { node, life } => self.on_wake(node, life)?,
             Happening::Synced { node, life } => self.on_synced(node, life)?,
             Happening::Apply { node, life } => self.on_apply(node, life)?,
+            Happening::Poll { node, life, event } => self.on_poll(node, life, *event),
+            Happening::WriteSnapshot { node, life } => self.on_write_snapshot(node, life),
             Happening::Arrive { arrival, envelope } => self.on_arrive(arrival, envelope)?,
             Happening::Request { number } => self.on_request(number),
             Happening::Deadline { number } => self.on_answer(number, Outcome::Timeout),
@@ -264,7 +274,7 @@ impl World {
     }
 
     /// Chance for one moment in a node. The next one's does not depend on how much of it is used.
-    fn pace(&mut self, id: NodeId) -> fastrand::Rng {
+    pub fn pace(&mut self, id: NodeId) -> fastrand::Rng {
         self.paces.get_mut(&id).map_or_else(|| fastrand::Rng::with_seed(0), fastrand::Rng::fork)
     }
 
@@ -293,10 +303,11 @@ impl World {
         if is_paused || process.syncing.is_some() {
             return Ok(());
         }
+        self.arm_snapshot(id);
         let Some(batch) = self.machines.get_mut(&id).and_then(Machine::run_batch) else { return Ok(()) };
         self.write_notes(id, &batch);
         self.ledger.check_batch(&mut self.machines, id, &batch, &mut self.sometimes)?;
-        self.limits.check(&self.machines, id, &batch)?;
+        self.limits.check(&self.machines, id, &batch, self.now_ms)?;
         if batch.error.is_none()
             && let Some(process) = self.machines.get(&id).and_then(|machine| machine.process.as_ref())
         {
@@ -307,9 +318,14 @@ impl World {
 
     fn carry_out_batch(&mut self, id: NodeId, life: u64, mut batch: Batch) -> Checked {
         if let Some(error) = batch.error {
-            let kept = self.pace(id).usize(0..=batch.before_save.len());
-            batch.before_save.truncate(kept);
-            self.carry_out(id, batch.before_save)?;
+            // If something left after the save, all that was to leave before it has left.
+            let count = batch.before_save.len();
+            let mut effects = batch.before_save;
+            let least = if batch.after_save.is_empty() { 0 } else { count };
+            effects.append(&mut batch.after_save);
+            let kept = self.pace(id).usize(least..=effects.len());
+            effects.truncate(kept);
+            self.carry_out(id, effects)?;
             self.end_by_disk(id, &error);
             return Ok(());
         }
@@ -374,64 +390,6 @@ impl World {
         Ok(())
     }
 
-    /// The application has got work and takes its time.
-    fn take_work(&mut self, id: NodeId, work: Apply<Ticket>) {
-        let mut chance = self.pace(id);
-        let usual_ms = chance.u64(0..=1);
-        let slow_ms = self.weather.strikes(FaultClass::SlowApplication, &[id], &mut chance);
-        if slow_ms.is_some() {
-            self.sometimes.saw("application was slow");
-        }
-        let delay_ms = slow_ms.unwrap_or(usual_ms);
-        let Some(machine) = self.machines.get_mut(&id) else { return };
-        let life = machine.life;
-        let Some(process) = &mut machine.process else { return };
-        for (_, ticket) in &work.entries {
-            if let Some(ticket) = ticket {
-                process.waiting.remove(&ticket.number);
-            }
-        }
-        for ticket in &work.reads {
-            process.waiting.remove(&ticket.number);
-        }
-        assert!(process.work.is_none(), "{id}: work for an application that has not polled");
-        process.work = Some(work);
-        self.after(delay_ms, Happening::Apply { node: id, life });
-    }
-
-    fn on_apply(&mut self, id: NodeId, life: u64) -> Checked {
-        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else {
-            return Ok(());
-        };
-        if machine.is_paused {
-            self.after(20, Happening::Apply { node: id, life });
-            return Ok(());
-        }
-        let Some(process) = &mut machine.process else { return Ok(()) };
-        let Some(work) = process.work.take() else { return Ok(()) };
-        let mut answers = Vec::new();
-        let mut hashes = Vec::new();
-        for (entry, ticket) in work.entries {
-            let Applied::Done(answer) = process.store.apply(&entry) else {
-                return Err(Violation::new("P4", format!("{id} cannot apply {}", entry.id())));
-            };
-            self.ledger.applied(id, &entry, process.store.applied_hash())?;
-            hashes.push(process.store.applied_hash());
-            answers.extend(ticket.map(|ticket| (ticket.number, Outcome::from(answer))));
-        }
-        for ticket in work.reads {
-            if let Some(read) = ticket.read {
-                answers.push((ticket.number, serve(&process.store, &read)));
-            }
-        }
-        process.poll = Some((process.store.last_applied(), hashes));
-        for (number, outcome) in answers {
-            self.answer(number, outcome);
-        }
-        self.wake(id);
-        Ok(())
-    }
-
     /// An answer leaves a node for its client.
     pub fn answer(&mut self, number: u64, outcome: Outcome) {
         let node = self.attempts.get(&number).map_or(NodeId(1), |attempt| attempt.node);
@@ -440,6 +398,7 @@ impl World {
     }
 
     fn write_notes(&mut self, id: NodeId, batch: &Batch) {
+        let is_sending = self.process(id).is_some_and(|process| process.node.raft().is_sending_snapshot());
         for noted in &batch.notes {
             let what = match &noted.note {
                 Note::VoteRefused { pre_vote: true, .. } => Some("pre-vote refused"),
@@ -454,6 +413,10 @@ impl World {
                 }
                 Note::Truncated { .. } => Some("suffix truncated"),
                 Note::AppendRejected { .. } => Some("append rejected"),
+                Note::Compacted { .. } if is_sending => {
+                    Some("log compacted while a follower receives a snapshot")
+                }
+                Note::Compacted { .. } => Some("log compacted"),
                 _ => None,
             };
             what.into_iter().for_each(|what| self.sometimes.saw(what));

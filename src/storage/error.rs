@@ -48,6 +48,11 @@ pub enum StorageError {
         /// The data folder.
         folder: PathBuf,
     },
+    /// Nothing in the folder is a node's.
+    NoNode {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The folder belongs to another cluster.
     OtherCluster {
         /// The file that says so.
@@ -108,12 +113,30 @@ impl StorageError {
             StorageError::Disk(_) | StorageError::GivenUp => true,
             StorageError::Locked { .. }
             | StorageError::Empty { .. }
+            | StorageError::NoNode { .. }
             | StorageError::OtherCluster { .. }
             | StorageError::OtherNode { .. }
             | StorageError::OtherVoters { .. }
             | StorageError::Damaged { .. }
             | StorageError::UnknownFormat { .. }
             | StorageError::Missing { .. } => false,
+        }
+    }
+
+    /// The file or folder that it is about.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            StorageError::Disk(DiskFault { path, .. })
+            | StorageError::Locked { folder: path }
+            | StorageError::Empty { folder: path }
+            | StorageError::NoNode { folder: path }
+            | StorageError::OtherCluster { path, .. }
+            | StorageError::OtherNode { path, .. }
+            | StorageError::OtherVoters { path, .. }
+            | StorageError::Damaged { path, .. }
+            | StorageError::UnknownFormat { path, .. }
+            | StorageError::Missing { path, .. } => Some(path.clone()),
+            StorageError::GivenUp => None,
         }
     }
 }
@@ -143,6 +166,11 @@ impl fmt::Display for StorageError {
                  A node that lost its disk must not use --bootstrap, because it may have voted and \
                  acknowledged writes that it no longer knows of: start it with --rejoin. A node that is new \
                  in a cluster that runs needs --join",
+                folder.display()
+            ),
+            StorageError::NoNode { folder } => write!(
+                f,
+                "{}: expected the folder of a node, with identity.json in it, found none of a node's files",
                 folder.display()
             ),
             StorageError::OtherCluster { path, found, expected } => write!(

@@ -35,6 +35,18 @@ impl FileDisk {
         }
     }
 
+    /// Opens a folder that is there, to read what is in it and nothing else. Others may do so too, but none
+    /// may write meanwhile. Fails with [`StorageError::Locked`] when another process has it.
+    pub fn open_to_read(folder: &Path) -> Result<FileDisk, StorageError> {
+        let fault = |action, error| DiskFault { action, path: folder.to_path_buf(), error };
+        let directory = File::open(folder).map_err(|error| fault("open the folder", error))?;
+        match directory.try_lock_shared() {
+            Ok(()) => Ok(FileDisk { folder: folder.to_path_buf(), directory, writing: None }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::Locked { folder: folder.to_path_buf() }),
+            Err(TryLockError::Error(error)) => Err(fault("lock the folder", error).into()),
+        }
+    }
+
     fn fault<'a>(&'a self, action: &'static str, name: &'a str) -> impl FnOnce(io::Error) -> DiskFault + 'a {
         move |error| DiskFault { action, path: self.path(name), error }
     }

@@ -72,11 +72,18 @@ struct FormatOf {
 impl Identity {
     /// The identity of a node that begins to exist now.
     pub(super) fn create<D: Disk>(disk: &mut D, opening: &Opening) -> Result<Identity, DiskFault> {
+        let identity = Identity::new(opening);
+        identity.save(disk)?;
+        Ok(identity)
+    }
+
+    /// The identity of a node that begins to exist with [`Identity::save`].
+    pub(super) fn new(opening: &Opening) -> Identity {
         let voters = match opening.first_start {
             FirstStart::Bootstrap | FirstStart::Refused => opening.sorted_voters(),
             FirstStart::Join | FirstStart::Rejoin => Vec::new(),
         };
-        let identity = Identity {
+        Identity {
             format: FORMAT,
             cluster: opening.cluster.clone(),
             node: opening.node,
@@ -86,13 +93,28 @@ impl Identity {
             voters,
             must_not_vote: opening.first_start == FirstStart::Rejoin,
             peers: BTreeMap::new(),
-        };
-        identity.save(disk)?;
-        Ok(identity)
+        }
     }
 
     /// Reads the file and checks that it belongs to the node that is being opened.
     pub(super) fn read<D: Disk>(disk: &D, opening: &Opening) -> Result<Identity, StorageError> {
+        let identity = Identity::read_any(disk)?;
+        let path = disk.path(IDENTITY_FILE);
+        let expected = opening.sorted_voters();
+        if identity.cluster != opening.cluster {
+            let (found, expected) = (identity.cluster, opening.cluster.clone());
+            Err(StorageError::OtherCluster { path, found, expected })
+        } else if identity.node != opening.node {
+            Err(StorageError::OtherNode { path, found: identity.node, expected: opening.node })
+        } else if !identity.voters.is_empty() && identity.voters != expected {
+            Err(StorageError::OtherVoters { path, found: identity.voters, expected })
+        } else {
+            Ok(identity)
+        }
+    }
+
+    /// Reads the file, whoever it belongs to.
+    pub(super) fn read_any<D: Disk>(disk: &D) -> Result<Identity, StorageError> {
         let path = disk.path(IDENTITY_FILE);
         let damaged = |expected| StorageError::Damaged { path: path.clone(), line: 1, expected };
         let object = read_checked_object(&disk.read(IDENTITY_FILE)?).map_err(damaged)?;
@@ -105,17 +127,7 @@ impl Identity {
         if identity.boot > MAX_NUMBER {
             return Err(damaged(format!("a start counter of at most {MAX_NUMBER}, found {}", identity.boot)));
         }
-        let expected = opening.sorted_voters();
-        if identity.cluster != opening.cluster {
-            let (found, expected) = (identity.cluster, opening.cluster.clone());
-            Err(StorageError::OtherCluster { path, found, expected })
-        } else if identity.node != opening.node {
-            Err(StorageError::OtherNode { path, found: identity.node, expected: opening.node })
-        } else if !identity.voters.is_empty() && identity.voters != expected {
-            Err(StorageError::OtherVoters { path, found: identity.voters, expected })
-        } else {
-            Ok(identity)
-        }
+        Ok(identity)
     }
 
     /// Raises the boot counter, and remembers the log's newest segment, whose name must be durable; both are
@@ -166,7 +178,8 @@ impl Identity {
         self.save(disk)
     }
 
-    fn save<D: Disk>(&self, disk: &mut D) -> Result<(), DiskFault> {
+    /// Replaces the file; durable when this returns.
+    pub(super) fn save<D: Disk>(&self, disk: &mut D) -> Result<(), DiskFault> {
         let object = serde_json::to_vec(self).expect("an identity can always be written as JSON");
         write_whole(disk, IDENTITY_FILE, &write_checked_object(&object))
     }

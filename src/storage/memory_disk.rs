@@ -52,6 +52,8 @@ struct State {
     synced_names: Names,
     /// How many operations there were, failed ones included.
     operations: u64,
+    /// How often each file was synced that has been.
+    syncs: BTreeMap<String, u64>,
     /// Which operation is to fail, and how.
     failure: Option<(u64, Failure)>,
     /// Syncs of files do nothing.
@@ -76,6 +78,13 @@ impl MemoryDisk {
     /// How many operations this disk has seen, reads and failures included.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// How often files whose names begin so were synced.
+    pub fn syncs_of(&self, beginning: &str) -> u64 {
+        let state = self.state();
+        let files = state.syncs.range(beginning.to_string()..);
+        files.take_while(|(name, _)| name.starts_with(beginning)).map(|(_, syncs)| syncs).sum()
     }
 
     /// Makes the operation fail that comes after `skip` more. It fails once; a failing append leaves half of
@@ -264,6 +273,9 @@ impl Disk for MemoryDisk {
     fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
         let outcome = self.begin("sync", name).map(drop);
         let mut state = self.state();
+        if outcome.is_ok() {
+            *state.syncs.entry(name.to_string()).or_default() += 1;
+        }
         if state.is_lying {
             return outcome;
         }

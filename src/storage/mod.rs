@@ -24,6 +24,7 @@ mod draft;
 mod error;
 mod file_disk;
 mod identity;
+mod inspection;
 mod log_file;
 mod memory_disk;
 mod record;
@@ -42,11 +43,12 @@ pub use disk::{Disk, OpenFile};
 pub use error::{DiskFault, StorageError};
 pub use file_disk::{FileDisk, ReadableFile};
 pub use identity::{Identity, RememberedPeer};
+pub use inspection::{FileRole, InspectedFile, InspectedLog, Inspection, inspect};
 pub use memory_disk::{Failure, MemoryDisk, ReadableMemory};
-pub use snapshot::SnapshotMeta;
+pub use snapshot::{SnapshotCheck, SnapshotMeta, Unsound};
 pub use snapshot_reader::SnapshotReader;
 pub use snapshot_writer::SnapshotWriter;
-pub use transfer::{Chunk, Unsound};
+pub use transfer::{Chunk, SnapshotFile};
 
 use crate::raft::{HardState, Output};
 use crate::types::{Entry, EntryId, Incarnation, NodeId, SnapshotLine};
@@ -275,7 +277,7 @@ impl<D: Disk> Storage<D> {
             if storage.snapshot != Some(snapshot) {
                 return Ok(None);
             }
-            transfer::read_chunk(&storage.disk, snapshot, offset, max_bytes)
+            SnapshotFile::open(&storage.disk, snapshot)?.read_chunk(offset, max_bytes)
         })
     }
 

@@ -23,7 +23,7 @@ use crate::types::EntryId;
 use std::path::PathBuf;
 
 /// More than any header has.
-const HEADER_LIMIT_BYTES: usize = 64 * 1024;
+pub(super) const HEADER_LIMIT_BYTES: usize = 64 * 1024;
 
 /// A log that was read.
 #[derive(Debug)]

@@ -169,6 +169,19 @@ impl fmt::Display for SnapshotFlaw {
     }
 }
 
+/// Why what was received is no sound snapshot of this cluster: a text for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsound {
+    /// What was expected, and what came.
+    pub why: String,
+}
+
+impl From<SnapshotFlaw> for Unsound {
+    fn from(flaw: SnapshotFlaw) -> Unsound {
+        Unsound { why: flaw.to_string() }
+    }
+}
+
 impl From<String> for SnapshotFlaw {
     fn from(expected: String) -> SnapshotFlaw {
         SnapshotFlaw::Damaged(expected)
@@ -178,10 +191,12 @@ impl From<String> for SnapshotFlaw {
 /// Checks a snapshot line by line, each when it comes: also before the next one is there.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    cluster: String,
-    last: EntryId,
-    /// What the first line said, and how many lines of content it announced.
-    header: Option<(SnapshotMeta, u64)>,
+    /// Whose snapshot it must be; none for anybody's.
+    cluster: Option<String>,
+    /// The last entry that it must cover; none for any.
+    last: Option<EntryId>,
+    /// What the first line said.
+    header: Option<Announced>,
     /// The lines of content so far.
     lines: u64,
     /// Over all lines so far.
@@ -189,11 +204,29 @@ pub(super) struct Verifier {
     is_complete: bool,
 }
 
+/// What a snapshot's first line says.
+#[derive(Clone, Debug)]
+pub(super) struct Announced {
+    pub meta: SnapshotMeta,
+    /// How many lines of content follow.
+    pub lines: u64,
+}
+
 impl Verifier {
     /// For the snapshot up to this entry, of this cluster.
     pub fn new(cluster: &str, last: EntryId) -> Verifier {
+        Verifier { cluster: Some(cluster.to_string()), ..Verifier::of_any_cluster(last) }
+    }
+
+    /// For the snapshot up to this entry, whose cluster does not matter.
+    pub fn of_any_cluster(last: EntryId) -> Verifier {
+        Verifier { last: Some(last), ..Verifier::of_any() }
+    }
+
+    /// For any snapshot.
+    pub fn of_any() -> Verifier {
         let checksum = RunningChecksum::default();
-        Verifier { cluster: cluster.to_string(), last, header: None, lines: 0, checksum, is_complete: false }
+        Verifier { cluster: None, last: None, header: None, lines: 0, checksum, is_complete: false }
     }
 
     /// Takes the next line, its newline included; if it is one of the content, returns its members: what
@@ -211,7 +244,7 @@ impl Verifier {
                 self.header = Some(self.read_first(line)?);
                 None
             }
-            Some((_, announced)) if self.lines < *announced => {
+            Some(announced) if self.lines < announced.lines => {
                 self.lines += 1;
                 Some(members)
             }
@@ -227,13 +260,18 @@ impl Verifier {
 
     /// What the snapshot says of itself, when it is complete.
     pub fn finish(&self) -> Result<SnapshotMeta, SnapshotFlaw> {
+        self.announced().map(|announced| announced.meta.clone())
+    }
+
+    /// What its first line said, when it is complete.
+    pub fn announced(&self) -> Result<&Announced, SnapshotFlaw> {
         match &self.header {
-            Some((meta, _)) if self.is_complete => Ok(meta.clone()),
+            Some(announced) if self.is_complete => Ok(announced),
             Some(_) | None => Err("the end of the snapshot, found the end of the file".to_string().into()),
         }
     }
 
-    fn read_first(&self, line: &[u8]) -> Result<(SnapshotMeta, u64), SnapshotFlaw> {
+    fn read_first(&self, line: &[u8]) -> Result<Announced, SnapshotFlaw> {
         let damaged = |error| SnapshotFlaw::Damaged(format!("a snapshot's first line: {error}"));
         let object = read_checked_object(line)?;
         let FirstLine::<Box<RawValue>> { snapshot } = serde_json::from_slice(&object).map_err(damaged)?;
@@ -244,15 +282,16 @@ impl Verifier {
         let header: Header = serde_json::from_str(snapshot.get()).map_err(damaged)?;
         let Header { format: _, cluster, last, applied_hash, configuration, lines } = header;
         let index = u64::try_from(last.index.0).unwrap_or(u64::MAX);
-        if cluster != self.cluster {
-            Err(SnapshotFlaw::OtherCluster { found: cluster, expected: self.cluster.clone() })
-        } else if last != self.last {
-            Err(SnapshotFlaw::Damaged(format!("a snapshot up to {}, found one up to {last}", self.last)))
-        } else if index.max(last.term.0) > MAX_NUMBER {
-            Err(SnapshotFlaw::Damaged(format!("an entry of at most {MAX_NUMBER}, found {last}")))
-        } else {
-            Ok((SnapshotMeta { last, applied_hash, configuration }, lines))
+        if let Some(expected) = self.cluster.clone().filter(|expected| *expected != cluster) {
+            return Err(SnapshotFlaw::OtherCluster { found: cluster, expected });
         }
+        if let Some(expected) = self.last.filter(|expected| *expected != last) {
+            return Err(format!("a snapshot up to {expected}, found one up to {last}").into());
+        }
+        if index.max(last.term.0) > MAX_NUMBER {
+            return Err(format!("an entry of at most {MAX_NUMBER}, found {last}").into());
+        }
+        Ok(Announced { meta: SnapshotMeta { last, applied_hash, configuration }, lines })
     }
 
     fn check_end(&self, line: &[u8]) -> Result<(), SnapshotFlaw> {
@@ -268,5 +307,31 @@ impl Verifier {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Checks a snapshot that comes line by line from elsewhere, of whatever cluster.
+#[derive(Debug)]
+pub struct SnapshotCheck(Verifier);
+
+impl SnapshotCheck {
+    /// For the snapshot up to this entry.
+    pub fn new(last: EntryId) -> SnapshotCheck {
+        SnapshotCheck(Verifier::of_any_cluster(last))
+    }
+
+    /// Takes the next line, its newline included. Fails when it is not what should come next.
+    pub fn take(&mut self, line: &[u8]) -> Result<(), Unsound> {
+        self.0.take(line).map(drop).map_err(Unsound::from)
+    }
+
+    /// How many lines of content it is to have, once its first line has come.
+    pub fn announced_lines(&self) -> u64 {
+        self.0.header.as_ref().map_or(0, |announced| announced.lines)
+    }
+
+    /// What it says of itself. Fails when it has not come to its end.
+    pub fn finish(&self) -> Result<SnapshotMeta, Unsound> {
+        self.0.finish().map_err(Unsound::from)
     }
 }

@@ -44,10 +44,26 @@ impl<F: OpenFile> SnapshotReader<F> {
         cluster: &str,
         last: EntryId,
     ) -> Result<SnapshotReader<F>, DiskFault> {
+        SnapshotReader::open_of(disk, Some(cluster), last)
+    }
+
+    /// The same; if the cluster is not known, of any.
+    pub(super) fn open_of<D: Disk<File = F>>(
+        disk: &D,
+        cluster: Option<&str>,
+        last: EntryId,
+    ) -> Result<SnapshotReader<F>, DiskFault> {
         let name = SnapshotName { last }.to_string();
-        let lines = Lines { file: disk.open(&name)?, offset: 0, buffer: Vec::new(), taken: 0 };
-        let verifier = Verifier::new(cluster, last);
-        Ok(SnapshotReader { path: disk.path(&name), lines, line: 0, verifier, is_over: false })
+        let verifier = match cluster {
+            Some(cluster) => Verifier::new(cluster, last),
+            None => Verifier::of_any_cluster(last),
+        };
+        Ok(SnapshotReader::over(disk.open(&name)?, disk.path(&name), verifier))
+    }
+
+    fn over(file: F, path: PathBuf, verifier: Verifier) -> SnapshotReader<F> {
+        let lines = Lines { file, offset: 0, buffer: Vec::new(), taken: 0 };
+        SnapshotReader { path, lines, line: 0, verifier, is_over: false }
     }
 
     /// Reads to the end. Fails when the snapshot is not sound.

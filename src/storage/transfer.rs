@@ -14,8 +14,10 @@ use super::disk::{Disk, OpenFile};
 use super::draft::Draft;
 use super::error::{DiskFault, StorageError};
 use super::record::checked_members;
-use super::snapshot::{SnapshotFlaw, SnapshotMeta, SnapshotName, Verifier};
+use super::snapshot::{SnapshotFlaw, SnapshotMeta, SnapshotName, Unsound, Verifier};
 use crate::types::{EntryId, SnapshotLine};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 /// How much is read at once where a line is longer than a chunk.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -39,39 +41,61 @@ impl Chunk {
     }
 }
 
-/// Why what was received is no sound snapshot of this cluster: a text for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsound {
-    /// What was expected, and what came.
-    pub why: String,
+/// The file of a durable snapshot, to be read in parts. It stays open, so that it can be read to its end also
+/// when another snapshot takes its place. Needs nothing of [`super::Storage`] but the folder.
+#[derive(Debug)]
+pub struct SnapshotFile<F> {
+    last: EntryId,
+    path: PathBuf,
+    file: F,
 }
 
-/// Reads the lines that begin at this byte of the file, at most so many bytes of them, but at least one line;
-/// `None` when no line begins there.
-pub(super) fn read_chunk<D: Disk>(
-    disk: &D,
-    snapshot: EntryId,
-    offset: u64,
-    max_bytes: usize,
-) -> Result<Option<Chunk>, StorageError> {
-    let name = SnapshotName { last: snapshot }.to_string();
-    let file = disk.open(&name)?;
-    let size_bytes = file.size_bytes()?;
-    if offset >= size_bytes || (offset > 0 && file.read_part(offset - 1, 1)? != b"\n") {
-        return Ok(None);
+impl<F: OpenFile> SnapshotFile<F> {
+    /// Opens the one up to this entry, which is there.
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, last: EntryId) -> Result<SnapshotFile<F>, DiskFault> {
+        let name = SnapshotName { last }.to_string();
+        Ok(SnapshotFile { last, path: disk.path(&name), file: disk.open(&name)? })
     }
-    let bytes = whole_lines(&file, offset, max_bytes)?;
-    let mut lines = Vec::new();
-    for (line, place) in bytes.split_inclusive(|byte| *byte == b'\n').zip(1..) {
-        match sent_line(line) {
-            Ok(line) => lines.push(line),
-            Err(expected) => {
-                let line = lines_before(&file, offset)? + place;
-                return Err(StorageError::Damaged { path: disk.path(&name), line, expected });
-            }
+
+    /// Opens the one up to this entry, or the newest; `None` when there is none, or not any more.
+    pub fn find<D: Disk<File = F>>(
+        disk: &D,
+        last: Option<EntryId>,
+    ) -> Result<Option<SnapshotFile<F>>, DiskFault> {
+        let newest = || Ok(SnapshotName::all(&disk.list()?).last().map(|name| name.last));
+        let Some(last) = last.map_or_else(newest, |last| Ok(Some(last)))? else { return Ok(None) };
+        match SnapshotFile::open(disk, last) {
+            Ok(file) => Ok(Some(file)),
+            Err(fault) if fault.error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(fault),
         }
     }
-    Ok(Some(Chunk { lines, is_last: offset + bytes.len() as u64 == size_bytes }))
+
+    /// The last entry that it covers.
+    pub fn last(&self) -> EntryId {
+        self.last
+    }
+
+    /// Reads the lines that begin at this byte, at most so many bytes of them, but at least one line; `None`
+    /// when no line begins there.
+    pub fn read_chunk(&self, offset: u64, max_bytes: usize) -> Result<Option<Chunk>, StorageError> {
+        let size_bytes = self.file.size_bytes()?;
+        if offset >= size_bytes || (offset > 0 && self.file.read_part(offset - 1, 1)? != b"\n") {
+            return Ok(None);
+        }
+        let bytes = whole_lines(&self.file, offset, max_bytes)?;
+        let mut lines = Vec::new();
+        for (line, place) in bytes.split_inclusive(|byte| *byte == b'\n').zip(1..) {
+            match sent_line(line) {
+                Ok(line) => lines.push(line),
+                Err(expected) => {
+                    let line = lines_before(&self.file, offset)? + place;
+                    return Err(StorageError::Damaged { path: self.path.clone(), line, expected });
+                }
+            }
+        }
+        Ok(Some(Chunk { lines, is_last: offset + bytes.len() as u64 == size_bytes }))
+    }
 }
 
 /// The line to be sent, when it is intact: otherwise the one that receives it would only find out later.

@@ -30,6 +30,8 @@ pub struct Plan {
     pub request_timeout_ms: u64,
     pub max_line_bytes: usize,
     pub max_clients: usize,
+    /// After so many entries a node takes a snapshot, when it is not the contract's default.
+    pub snapshot_after_entries: Option<u64>,
 }
 
 impl Plan {
@@ -42,13 +44,19 @@ impl Plan {
             request_timeout_ms: 5000,
             max_line_bytes: 1024 * 1024,
             max_clients: 4096,
+            snapshot_after_entries: None,
         }
     }
 
     /// The `cluster.toml`, with two ports for each node.
     pub fn config(&self, ports: &[u16]) -> String {
+        self.config_of((1..=self.nodes).zip(ports.chunks(2)))
+    }
+
+    /// A file that names these nodes, with their two ports.
+    fn config_of<'a>(&self, nodes: impl Iterator<Item = (u16, &'a [u16])>) -> String {
         let mut text = format!("cluster = \"{}\"\ndata_dir = \"data\"\n", self.cluster);
-        for (id, ports) in (1..=self.nodes).zip(ports.chunks(2)) {
+        for (id, ports) in nodes {
             let (peer, client) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
             let _ = write!(text, "\n[[node]]\nid = {id}\npeer = \"{peer}\"\nclient = \"{client}\"\n");
         }
@@ -59,6 +67,9 @@ impl Plan {
              request_timeout_ms = {request_timeout_ms}\n\
              \n[limits]\nmax_line_bytes = {max_line_bytes}\nmax_clients = {max_clients}\n"
         );
+        if let Some(entries) = self.snapshot_after_entries {
+            let _ = write!(text, "\n[log]\nsnapshot_after_entries = {entries}\n");
+        }
         text
     }
 }
@@ -79,8 +90,10 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 /// A cluster, all of whose statuses are compared as they are seen: no term has two leaders, and what was
 /// applied up to an index is the same everywhere and for ever.
 pub struct Cluster {
+    plan: Plan,
     folder: TempDir,
-    ports: Vec<u16>,
+    /// Two for each node that there ever was, or is to be.
+    ports: BTreeMap<u16, [u16; 2]>,
     nodes: BTreeMap<u16, Option<Process>>,
     seen: RefCell<Seen>,
     /// A connection to each node, for asking it how it is.
@@ -114,11 +127,16 @@ impl Cluster {
         let (ports, nodes) = wait_until("a cluster has its ports", || {
             let ports = free_ports(usize::from(plan.nodes) * 2);
             fs::write(folder.path().join("cluster.toml"), plan.config(&ports)).expect("a file");
-            let start = |id| Some((id, Some(start(folder.path(), program, id, &["--bootstrap"])?)));
+            let start = |id| {
+                let started = start(folder.path(), program, "cluster.toml", id, &["--bootstrap"]);
+                Some((id, Some(started?)))
+            };
             let nodes: Option<BTreeMap<u16, Option<Process>>> = (1..=plan.nodes).map(start).collect();
+            let ports = (1..=plan.nodes).zip(ports.chunks(2).map(|ports| [ports[0], ports[1]])).collect();
             Some((ports, nodes?))
         });
-        let cluster = Cluster { folder, ports, nodes, seen: RefCell::default(), lines: RefCell::default() };
+        let (plan, seen, lines) = (plan.clone(), RefCell::default(), RefCell::default());
+        let cluster = Cluster { plan, folder, ports, nodes, seen, lines };
         cluster.leader();
         cluster
     }
@@ -147,7 +165,7 @@ impl Cluster {
     }
 
     fn port(&self, id: u16, which: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[(usize::from(id) - 1) * 2 + which])
+        format!("127.0.0.1:{}", self.ports[&id][which])
     }
 
     /// Where other nodes connect.
@@ -197,6 +215,11 @@ impl Cluster {
     /// Asks the node to stop, and expects it to do so well.
     pub fn stop(&mut self, id: u16, signal: Signal) {
         self.process(id).signal(signal);
+        self.stopped(id);
+    }
+
+    /// The node was asked to stop: waits until it has, and expects that it did so well.
+    pub fn stopped(&mut self, id: u16) {
         let status = self.process(id).wait_for_end();
         assert_eq!(status.code(), Some(0), "n{id} was asked to stop");
         self.nodes.insert(id, None);
@@ -225,9 +248,35 @@ impl Cluster {
     pub fn restart_program(&mut self, id: u16, program: &Path, arguments: &[&str]) {
         assert!(self.nodes[&id].is_none(), "n{id} runs");
         let process = wait_until("the node's ports are free again", || {
-            start(self.folder.path(), program, id, arguments)
+            start(self.folder.path(), program, "cluster.toml", id, arguments)
         });
         self.nodes.insert(id, Some(process));
+    }
+
+    /// Settles where a node will be that does not run yet.
+    pub fn reserve(&mut self, id: u16) {
+        let ports = free_ports(2);
+        assert!(self.ports.insert(id, [ports[0], ports[1]]).is_none(), "n{id} has its ports");
+    }
+
+    /// Starts an empty node that is to be added, from a file of its own: `cluster.toml` does not name it, and
+    /// from its second start on that is the file that it is started with.
+    pub fn start_new(&mut self, id: u16) {
+        if !self.ports.contains_key(&id) {
+            self.reserve(id);
+        }
+        let name = format!("node-{id}.toml");
+        let text = self.plan.config_of([(id, &self.ports[&id][..])].into_iter());
+        fs::write(self.folder.path().join(&name), text).expect("a file");
+        let start = || start(self.folder.path(), Path::new(SERVER), &name, id, &["--join"]);
+        let process = wait_until("the new node's ports are free", start);
+        self.nodes.insert(id, Some(process));
+    }
+
+    /// Stops a node that has left, and counts it out.
+    pub fn retire(&mut self, id: u16) {
+        self.stop(id, Signal::SIGTERM);
+        self.nodes.remove(&id);
     }
 
     /// A node's own word on how it is; none when it does not answer.
@@ -262,7 +311,8 @@ impl Cluster {
             let leader = statuses.iter().find(|status| {
                 let follows =
                     |other: &&Value| other["leader"] == status["node"] && other["term"] == status["term"];
-                status["role"] == "leader" && statuses.iter().filter(follows).count() > self.nodes.len() / 2
+                let members = status["peers"].as_array().map_or(0, Vec::len) + 1;
+                status["role"] == "leader" && statuses.iter().filter(follows).count() > members / 2
             })?;
             leader["node"].as_u64().and_then(|id| u16::try_from(id).ok())
         })
@@ -346,8 +396,8 @@ fn log_path(folder: &Path, id: u16) -> PathBuf {
 }
 
 /// Starts a node and waits until it serves. None when another process has one of its ports.
-fn start(folder: &Path, program: &Path, id: u16, arguments: &[&str]) -> Option<Process> {
-    let config = folder.join("cluster.toml");
+fn start(folder: &Path, program: &Path, config: &str, id: u16, arguments: &[&str]) -> Option<Process> {
+    let config = folder.join(config);
     let (config, id_text) = (config.to_str().expect("a path in UTF-8"), id.to_string());
     let mut all = vec!["--config", config, "--id", &id_text];
     all.extend(arguments);

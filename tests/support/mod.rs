@@ -7,6 +7,8 @@
 //!   Line      one connection: lines out, answers in
 //!   Writer    a client of the exactly-once kind, which goes to the next node until it has an answer
 //!   Load      writers at work, and what they were promised
+//!   Witnesses clients on the same few keys, and whether all that they were told can be true
+//!   operate   what an operator types, carried out by the client's program
 //!   wait_until  the one place that sleeps
 //! ```
 //!
@@ -18,12 +20,16 @@
 mod client;
 mod cluster;
 mod load;
+mod operator;
 mod process;
 mod waiting;
+mod witnesses;
 
 pub use client::{Line, Writer, code};
 pub use cluster::{Cluster, Plan, free_ports, scratch_folder};
 pub use load::Load;
 pub use nix::sys::signal::Signal;
+pub use operator::{client_command, operate, try_operate};
 pub use process::Process;
 pub use waiting::wait_until;
+pub use witnesses::Witnesses;

@@ -13,7 +13,7 @@ pub(super) enum Call {
     Open,
     RaiseBoot,
     Remember(u16),
-    Save(Output),
+    Save(Box<Output>),
     /// A segment that is whole after this entry, with what was saved of those after it.
     BeginWhole(EntryId),
     /// The snapshot up to this entry is begun, and goes on beside the calls that follow.
@@ -216,7 +216,7 @@ pub(super) const LARGE: u64 = SEGMENT_LIMIT_BYTES;
 /// What the lives below begin with: a node that has run and saved some entries.
 fn folder_of(outputs: &[Output]) -> Folder {
     let mut calls = vec![Call::Open, Call::RaiseBoot];
-    calls.extend(outputs.iter().cloned().map(Call::Save));
+    calls.extend(outputs.iter().cloned().map(|output| Call::Save(Box::new(output))));
     let mut life =
         Life { name: "before", folder: Folder::new(), limit_bytes: LARGE, history: vec![], spans: vec![] };
     let disk = RecordingDisk::new(&life.folder, &[]);
@@ -228,7 +228,7 @@ fn folder_of(outputs: &[Output]) -> Folder {
 /// Lives of at most some twenty changes each, which have between them all that a node does to its disk.
 pub(super) fn lives() -> Vec<(Life, Vec<Call>)> {
     let save = |term: Option<u64>, from: Option<i64>, entries: Vec<Entry>| {
-        Call::Save(output(term.map(|term| hard_state(term, Some(2))), from, entries))
+        Call::Save(Box::new(output(term.map(|term| hard_state(term, Some(2))), from, entries)))
     };
     let first =
         vec![Call::Open, Call::RaiseBoot, Call::Remember(2), save(Some(1), None, entries(1, 0..1, 5))];

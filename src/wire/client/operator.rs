@@ -3,7 +3,7 @@
 
 use crate::json::shown;
 use crate::raft::{MAX_VOTERS, MemberChange};
-use crate::types::{Member, NodeId};
+use crate::types::{EntryId, Member, NodeId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 const MAX_ADDRESS_BYTES: usize = 253 + 1 + 5;
 
 /// The ops of this file.
-pub(super) const OPS: [&str; 4] = ["members", "change", "transfer", "snapshot"];
+pub(super) const OPS: [&str; 5] = ["members", "change", "transfer", "snapshot", "snapshot_lines"];
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub enum OperatorOp {
     Transfer(Option<NodeId>),
     /// A snapshot is to be taken, now.
     Snapshot,
+    /// Some lines of a snapshot's file.
+    SnapshotLines {
+        /// Which snapshot; none for the node's newest.
+        snapshot: Option<EntryId>,
+        /// The byte of the file at which they begin.
+        offset: u64,
+    },
 }
 
 #[derive(Deserialize)]
@@ -50,6 +57,12 @@ enum OperatorLine {
         #[serde(rename = "id")]
         _id: Option<IgnoredAny>,
     },
+    SnapshotLines {
+        #[serde(rename = "id")]
+        _id: Option<IgnoredAny>,
+        snapshot: Option<EntryId>,
+        offset: u64,
+    },
 }
 
 #[derive(Deserialize)]
@@ -71,6 +84,9 @@ pub(super) fn read(text: &str) -> Result<OperatorOp, String> {
             Ok(OperatorOp::Transfer(to))
         }
         OperatorLine::Snapshot { _id: _ } => Ok(OperatorOp::Snapshot),
+        OperatorLine::SnapshotLines { _id: _, snapshot, offset } => {
+            Ok(OperatorOp::SnapshotLines { snapshot, offset })
+        }
     }
 }
 
@@ -114,6 +130,7 @@ fn check_address(address: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Index, Term};
 
     fn problem(text: &str) -> String {
         read(text).expect_err(text)
@@ -123,6 +140,11 @@ mod tests {
     fn what_operators_ask_for_is_read() {
         assert_eq!(read(r#"{"op":"members","id":7}"#), Ok(OperatorOp::Members));
         assert_eq!(read(r#"{"op":"snapshot"}"#), Ok(OperatorOp::Snapshot));
+        let newest = OperatorOp::SnapshotLines { snapshot: None, offset: 0 };
+        assert_eq!(read(r#"{"op":"snapshot_lines","offset":0}"#), Ok(newest));
+        let named = r#"{"op":"snapshot_lines","snapshot":{"term":3,"index":41},"offset":700}"#;
+        let snapshot = Some(EntryId::new(Term(3), Index(41)));
+        assert_eq!(read(named), Ok(OperatorOp::SnapshotLines { snapshot, offset: 700 }));
         assert_eq!(read(r#"{"op":"transfer"}"#), Ok(OperatorOp::Transfer(None)));
         assert_eq!(read(r#"{"op":"transfer","to":2}"#), Ok(OperatorOp::Transfer(Some(NodeId(2)))));
         let line = r#"{"op":"change","add":[{"id":4,"peer":"h:1","client":"[::1]:2"}],"remove":[3]}"#;
@@ -134,6 +156,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         assert!(problem(r#"{"op":"members","key":"x"}"#).contains("unknown field `key`"));
+        assert!(problem(r#"{"op":"snapshot_lines"}"#).contains("missing field `offset`"));
+        assert!(problem(r#"{"op":"snapshot_lines","offset":-1}"#).contains("invalid value"));
         assert!(problem(r#"{"op":"transfer","to":0}"#).contains("1 to 65535"));
         assert!(problem(r#"{"op":"transfer","to":"n2"}"#).contains("invalid type"));
         let add = |id: u16, peer: &str| {

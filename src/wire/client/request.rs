@@ -304,17 +304,17 @@ mod tests {
             (
                 r#"{"op":"noop"}"#,
                 "unknown op `noop`; there are get, set, delete, cas, scan, status, members, change, \
-                 transfer, snapshot, at byte 7",
+                 transfer, snapshot, snapshot_lines, at byte 7",
             ),
             (
                 r#"{"op":"configuration"}"#,
                 "unknown op `configuration`; there are get, set, delete, cas, scan, status, members, change, \
-                 transfer, snapshot, at byte 7",
+                 transfer, snapshot, snapshot_lines, at byte 7",
             ),
             (
                 r#"{"op":"GET\u001b[31m"}"#,
                 "unknown op `GET\\u{1b}[31m`; there are get, set, delete, cas, scan, status, members, \
-                 change, transfer, snapshot, at byte 7",
+                 change, transfer, snapshot, snapshot_lines, at byte 7",
             ),
         ]);
     }

@@ -4,7 +4,7 @@
 use super::request::RequestKey;
 use crate::json;
 use crate::kv::{Answer, Page};
-use crate::types::{Configuration, Index, NodeId, Term};
+use crate::types::{Configuration, EntryId, Index, NodeId, SnapshotLine, Term};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
@@ -88,6 +88,17 @@ pub enum Response {
     SnapshotTaken {
         /// The last index that it covers; -1 when nothing was applied yet, and none was taken.
         index: Index,
+    },
+    /// Lines of a snapshot's file, as they stand in it.
+    SnapshotLines {
+        /// Which snapshot.
+        snapshot: EntryId,
+        /// The byte of the file at which they begin.
+        offset: u64,
+        /// The lines; at least one.
+        lines: Vec<SnapshotLine>,
+        /// Whether it ends with them.
+        is_last: bool,
     },
     /// It was not done, or not known to be.
     Error {
@@ -186,6 +197,15 @@ impl Response {
             }
             Response::Transferred { leader } => {
                 put(out, format_args!("\"ok\":true,\"leader\":{}", leader.0));
+            }
+            Response::SnapshotLines { snapshot: EntryId { term, index }, offset, lines, is_last } => {
+                put(out, format_args!("\"ok\":true,\"snapshot\":{{\"term\":{term},\"index\":{index}}}"));
+                put(out, format_args!(",\"offset\":{offset},\"lines\":["));
+                for (place, line) in lines.iter().enumerate() {
+                    push(out, if place == 0 { "" } else { "," });
+                    push(out, line.text());
+                }
+                put(out, format_args!("],\"is_last\":{is_last}"));
             }
             Response::Error { code, message } => render_error(*code, message, out),
         }

@@ -166,9 +166,10 @@ fn kind_of(error: &StorageError) -> &'static str {
         StorageError::OtherNode { .. } => "other node",
         StorageError::OtherVoters { .. } => "voters",
         StorageError::Empty { .. } => "empty",
-        StorageError::Disk(_) | StorageError::GivenUp | StorageError::Locked { .. } => {
-            panic!("no fault of the disk: {error}")
-        }
+        StorageError::Disk(_)
+        | StorageError::GivenUp
+        | StorageError::Locked { .. }
+        | StorageError::NoNode { .. } => panic!("no fault of the disk, and no other reader: {error}"),
     }
 }
 
