@@ -31,8 +31,8 @@ pub(super) struct Greeter {
 pub(super) struct Links {
     greeter: Greeter,
     queues: BTreeMap<NodeId, Sender<Envelope>>,
-    /// Where nodes can be reached: as `cluster.toml` says, as the newest configuration says, as they said
-    /// themselves when they connected; the later word counts.
+    /// Where nodes can be reached: as the newest configuration says, or else `cluster.toml`, or else they
+    /// themselves.
     addresses: BTreeMap<NodeId, String>,
     work: Sender<Work<Ticket>>,
     /// The thread that has time.
@@ -59,10 +59,11 @@ impl Links {
         }
     }
 
-    /// A node has connected, and said where it can be reached.
+    /// A node has connected, and said where it can be reached. That counts where nobody else has said it: it
+    /// may look different from here.
     pub fn has_greeted(&mut self, peer: NodeId, address: Option<String>) {
         if let Some(address) = address {
-            self.has_address(peer, &address);
+            self.addresses.entry(peer).or_insert(address);
         }
     }
 

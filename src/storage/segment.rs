@@ -35,8 +35,10 @@ impl SegmentName {
     pub fn parse(name: &str) -> Option<SegmentName> {
         let (sequence, first) = name.strip_prefix("log-")?.strip_suffix(".jsonl")?.split_once("-from-")?;
         let parsed = SegmentName { sequence: sequence.parse().ok()?, first: Index(first.parse().ok()?) };
-        // Only the one spelling: a second name for the same number would make two segments of one.
-        (parsed.to_string() == name).then_some(parsed)
+        // Only the one spelling: a second name for the same number would make two segments of one. And no
+        // number that could not be counted on from.
+        let is_ours = parsed.to_string() == name && parsed.sequence <= MAX_NUMBER;
+        is_ours.then_some(parsed)
     }
 }
 
@@ -149,6 +151,15 @@ pub(super) fn line_number(file: &[u8], at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by fuzzing: the start counts on from the first segment's number, and panicked after the last.
+    #[test]
+    fn a_number_that_could_not_rise_is_no_segments() {
+        assert!(SegmentName::parse("log-9007199254740991-from-0.jsonl").is_some());
+        for number in ["9007199254740992", "18446744073709551615"] {
+            assert_eq!(SegmentName::parse(&format!("log-{number}-from-0.jsonl")), None);
+        }
+    }
 
     #[test]
     fn a_segments_name_has_one_spelling() {

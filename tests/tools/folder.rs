@@ -1,6 +1,6 @@
 //! Folders of nodes, made with the storage that nodes have.
 
-use super::support::scratch_folder;
+use super::support::{scratch_folder, wait_until};
 use raftkv::raft::{Configuration, HardState, Output};
 use raftkv::storage::{
     FileDisk, FirstStart, Opening, SEGMENT_LIMIT_BYTES, SnapshotMeta, SnapshotWriter, Storage,
@@ -37,9 +37,15 @@ impl Folder {
         self.path().to_str().expect("UTF-8").to_owned()
     }
 
+    /// The folder, locked. A program that another test starts at this moment may hold the lock for as long as
+    /// it takes from `fork` to `exec`.
+    fn disk(&self) -> FileDisk {
+        wait_until("the folder is free", || FileDisk::open(&self.path()).ok())
+    }
+
     /// Opens it as a start does.
     pub fn open(&self) -> Storage<FileDisk> {
-        let disk = FileDisk::open(&self.path()).expect("a folder that is free");
+        let disk = self.disk();
         Storage::open(disk, &opening()).expect("a folder that is sound").0
     }
 
@@ -85,7 +91,7 @@ impl Folder {
 
     /// Writes the snapshot up to this entry.
     pub fn add_snapshot(&self, last: EntryId) {
-        let disk = FileDisk::open(&self.path()).expect("a folder that is free");
+        let disk = self.disk();
         let content = content();
         let mut writer = SnapshotWriter::begin(disk, "test", &meta(last), content.len()).expect("a disk");
         content.iter().for_each(|line| writer.write(line).expect("a disk"));
