@@ -3,14 +3,20 @@
 
 use raftkv::kv::{Applied, KvStore};
 use raftkv::node::{
-    Apply, Event, Fault, LogLimits, Node, NodeSettings, OperationOutcome, Rejection, Rim, Work,
+    Apply, Event, Fault, LogLimits, Node, NodeSettings, Operation, OperationOutcome, Rejection, Rim, Work,
 };
 use raftkv::raft::message::{
-    AppendEntries, AppendOutcome, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, ReadIndexResponse, ReadRound,
+    RequestVote, RequestVoteResponse,
 };
-use raftkv::raft::{Body, Configuration, Log, Message, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{Failure, FirstStart, MemoryDisk, Opening, Storage, StorageError, Unsound};
-use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
+use raftkv::raft::{
+    Body, Configuration, Log, MemberChange, Message, Note, RaftState, RoleName, Settings, Start,
+};
+use raftkv::storage::{
+    Disk, Failure, FirstStart, MemoryDisk, Opening, SnapshotMeta, SnapshotWriter, Storage, StorageError,
+    Unsound,
+};
+use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, SnapshotLine, Term};
 use raftkv::wire::peer::Envelope;
 use std::collections::BTreeMap;
 
@@ -27,6 +33,7 @@ struct Recorder {
     sent: Vec<(Message, u64)>,
     work: Vec<Apply<Ticket>>,
     rejected: Vec<(Ticket, Rejection)>,
+    to_install: Vec<EntryId>,
 }
 
 impl Rim<Ticket> for Recorder {
@@ -37,7 +44,7 @@ impl Rim<Ticket> for Recorder {
     fn work(&mut self, work: Work<Ticket>) {
         match work {
             Work::Apply(apply) => self.work.push(apply),
-            Work::Install(install) => panic!("no log is ever compacted here: {install:?}"),
+            Work::Install(install) => self.to_install.push(install.meta.last),
         }
     }
 
@@ -46,13 +53,13 @@ impl Rim<Ticket> for Recorder {
     }
 
     fn settle(&mut self, _ticket: Ticket, outcome: OperationOutcome) {
-        panic!("nobody operates here: {outcome:?}");
+        panic!("no operation comes to an end here: {outcome:?}");
     }
 
     fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
-        panic!("no snapshot is sent here: {snapshot} {unsound:?}");
+        panic!("a sound snapshot is sent here: {snapshot} {unsound:?}");
     }
 
     fn note(&mut self, _event: u64, _term: Term, _note: &Note) {}
@@ -365,4 +372,62 @@ fn an_application_gets_more_only_when_it_asks() {
     harness.poll();
     assert_eq!(harness.node.raft().last_applied(), Index(1));
     assert_eq!(harness.apply(), ["w2"]);
+}
+
+/// Node 1 of three leads term 1, and has committed its first entry; node 2 knows what a change of members is.
+fn leader() -> Harness {
+    let mut harness = Harness::start(&MemoryDisk::new(), 3, 100);
+    harness.tick(ELECTION_TIMEOUT_TICKS);
+    for (term, pre_vote) in [(0, true), (1, false)] {
+        let response = RequestVoteResponse { campaign_term: Term(1), pre_vote, granted: true };
+        harness.hear(2, term, Body::RequestVoteResponse(response)).expect("the disk is sound");
+    }
+    let accepted = AppendEntriesResponse {
+        request_term: Term(1),
+        number: 1,
+        prev: EntryId::NONE,
+        read_round: ReadRound::default(),
+        outcome: AppendOutcome::Accepted { match_index: Index(0) },
+    };
+    harness.hear(2, 1, Body::AppendEntriesResponse(accepted)).expect("the disk is sound");
+    assert_eq!(harness.node.raft().commit_index(), Index(0));
+    (2..=3).for_each(|peer| harness.node.has_version(NodeId(peer), u32::MAX));
+    harness.poll();
+    harness.apply();
+    harness.poll();
+    harness
+}
+
+/// FAULTS rows 30 and 63: what waited for an entry that a snapshot has replaced waited for ever, or what the
+/// store had from the snapshot was applied to it once more.
+#[test]
+fn a_snapshot_takes_the_place_of_what_clients_and_operators_wait_for() {
+    let mut harness = leader();
+    let remove = MemberChange { remove: [NodeId(3)].into(), ..MemberChange::default() };
+    let operation = Operation::ChangeMembers(remove);
+    harness.batch([set("1", "w1"), Event::Operation { operation, ticket: "c1" }]).expect("the disk is sound");
+    assert!(harness.rim.rejected.is_empty(), "nobody else has the entries: {:?}", harness.rim.rejected);
+
+    // Another leader sends what it has come to, and then goes on.
+    let last = id(2, 9);
+    let meta =
+        SnapshotMeta { last, applied_hash: 7, configuration: Configuration::new([NodeId(1), NodeId(2)]) };
+    let disk = MemoryDisk::new();
+    let writer = SnapshotWriter::begin(disk.clone(), "test", &meta, 0).expect("the disk is sound");
+    writer.finish().expect("the disk is sound");
+    let text = String::from_utf8(disk.read("snapshot-9-2.jsonl").expect("it is there")).expect("text");
+    let line = |line: &str| SnapshotLine::from_json(line.to_owned()).expect("a line of JSON");
+    let (lines, read_round) = (text.lines().map(line).collect(), ReadRound::default());
+    let install = InstallSnapshot { number: 1, snapshot: last, offset: 0, lines, is_last: true, read_round };
+    harness.hear(2, 2, Body::InstallSnapshot(install)).expect("the disk is sound");
+    assert_eq!(harness.rim.rejected, [("w1", Rejection::Timeout), ("c1", Rejection::Timeout)]);
+    assert_eq!(harness.rim.to_install, [last]);
+    harness.hear(2, 2, append(2, last, vec![noop(2, 10)], 10)).expect("the disk is sound");
+    assert!(harness.rim.work.is_empty(), "the store is busy");
+
+    let installed = Event::Poll { last_applied: last.index, applied_hashes: vec![meta.applied_hash] };
+    harness.batch([installed]).expect("the disk is sound");
+    let handed_out = harness.rim.work.iter().flat_map(|work| &work.entries);
+    let indexes: Vec<Index> = handed_out.map(|(entry, _)| entry.index).collect();
+    assert_eq!(indexes, [Index(10)]);
 }

@@ -146,7 +146,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         let output = self.step_and_publish(Input::SnapshotReceived { last, configuration }, rim);
         if output.installed == Some(last) {
             self.storage.restart_log(last, self.raft.log().after(last.index))?;
-            for ticket in self.writes.overtaken(last.term) {
+            let operations = self.operations.overtaken(last.index);
+            for ticket in self.writes.overtaken(last.term).into_iter().chain(operations) {
                 rim.reject(ticket, Rejection::Timeout);
             }
             self.to_install = Some(meta);
@@ -200,7 +201,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     pub(super) fn settle_operations(&mut self, rim: &mut impl Rim<T>) {
         let (log, commit_index) = (self.raft.log(), self.raft.commit_index());
         let fate = |entry: EntryId| {
-            // What lies before the base is committed, but no one can say any more what stood there.
+            // Who waits for what lies before the base has been told that no one can say what stood there.
             let is_known = entry.index > log.base().index && entry.index <= commit_index;
             is_known.then(|| log.contains(entry))
         };

@@ -1,7 +1,7 @@
 //! What an operator has asked of this node and waits for: a change of members, a transfer of the lead.
 
 use crate::raft::{ChangeOutcome, ChangeRefusal, TransferRefusal};
-use crate::types::{EntryId, NodeId};
+use crate::types::{EntryId, Index, NodeId};
 use std::collections::BTreeMap;
 
 /// What an operator wants.
@@ -83,6 +83,15 @@ impl<T> Operations<T> {
             }
         }
         settled
+    }
+
+    /// A snapshot took the place of all entries up to here: those that wait for one of them, of which no one
+    /// can say any more whether it was committed.
+    pub fn overtaken(&mut self, last: Index) -> Vec<T> {
+        let waiting = std::mem::take(&mut self.appended).into_iter();
+        let (gone, left): (Vec<_>, Vec<_>) = waiting.partition(|(entry, _)| entry.index <= last);
+        self.appended = left;
+        gone.into_iter().map(|(_, ticket)| ticket).collect()
     }
 
     /// Takes a wish for a transfer. Returns who waited for one so far.
