@@ -289,6 +289,21 @@ fn a_peer_that_lost_its_data_is_noticed_after_a_restart() {
     assert_eq!(storage.remember_peer(NodeId(2), Incarnation(5)).unwrap(), RememberedPeer::Known);
 }
 
+/// Whoever has left the cluster may be taken in again later with an empty disk.
+#[test]
+fn a_peer_that_has_left_is_forgotten_also_after_a_restart() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut storage, _) = open(temp.path(), &opening()).unwrap();
+    for peer in [2, 3] {
+        storage.remember_peer(NodeId(peer), Incarnation(5)).unwrap();
+    }
+    storage.forget_peers(|peer| peer == NodeId(2)).unwrap();
+    drop(storage);
+    let (mut storage, _) = open(temp.path(), &opening()).unwrap();
+    assert_eq!(storage.remember_peer(NodeId(2), Incarnation(6)).unwrap(), RememberedPeer::Remembered);
+    assert_eq!(storage.remember_peer(NodeId(3), Incarnation(5)).unwrap(), RememberedPeer::Known);
+}
+
 #[test]
 fn every_line_is_json_with_its_checksum_first() {
     let temp = tempfile::tempdir().unwrap();
