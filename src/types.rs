@@ -7,7 +7,7 @@
 
 mod configuration;
 
-pub use configuration::{Configuration, Member};
+pub use configuration::{Configuration, Founding, Member};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;

@@ -3,10 +3,16 @@
 
 mod support;
 
+#[path = "tools/crashes.rs"]
+mod crashes;
 #[path = "tools/folder.rs"]
 mod folder;
 #[path = "tools/inspect.rs"]
 mod inspect;
+#[path = "tools/recover.rs"]
+mod recover;
+#[path = "tools/restore.rs"]
+mod restore;
 
 use std::process::{Command, Output, Stdio};
 

@@ -386,6 +386,7 @@ impl Configuration {
             learners: set(&self.learners),
             next_voters: self.next_voters.as_ref().map(set),
             members: self.members.iter().map(|(id, member)| (new(*id), member.clone())).collect(),
+            founding: self.founding,
         }
     }
 }

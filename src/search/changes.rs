@@ -8,12 +8,17 @@ use super::script::Script;
 use super::{Bounds, Change};
 
 /// A leader and two followers with its first entry; then one of them, or the leader, leaves.
-const THREE: Bounds = Bounds { max_term: 2, max_log: 4, max_appends: 20, ..NONE };
+const THREE: Bounds = Bounds { max_term: 2, max_log: 4, max_appends: 8, ..NONE };
 
 pub const ONE_OF_THREE_LEAVES: Configuration = Configuration {
     name: "one_of_three_leaves",
-    about: "n3 is removed, and anybody may campaign: joint majorities",
-    bounds: Bounds { changes: &[Change { add: &[], remove: &[3] }], heartbeats: 1, ..THREE },
+    about: "n3 is removed, and both followers may campaign: joint majorities",
+    bounds: Bounds {
+        changes: &[Change { add: &[], remove: &[3] }],
+        candidates: &[2, 3],
+        heartbeats: 1,
+        ..THREE
+    },
     prefix: three_with_a_leader,
 };
 
@@ -22,25 +27,25 @@ pub const LEADER_LEAVES: Configuration = Configuration {
     about: "the leader removes itself: it does not count itself, steps down, and names an heir",
     bounds: Bounds {
         changes: &[Change { add: &[], remove: &[1] }],
-        candidates: &[1, 2],
+        candidates: &[2],
         heartbeats: 2,
         ..THREE
     },
-    prefix: three_with_a_leader,
+    prefix: leader_is_leaving,
 };
 
 pub const ONE_OF_THREE_IS_REPLACED: Configuration = Configuration {
     name: "one_of_three_is_replaced",
-    about: "n4 has caught up and is to take the place of n3, with a write meanwhile (row 37)",
+    about: "n4 has caught up, and a write, and is to take the place of n3 (row 37)",
     bounds: Bounds {
         nodes: 4,
         awake: 4,
         joining: 1,
         candidates: &[2],
         changes: &[Change { add: &[4], remove: &[3] }],
-        proposals: 1,
-        heartbeats: 4,
+        heartbeats: 1,
         max_log: 5,
+        max_appends: 7,
         ..THREE
     },
     prefix: one_has_caught_up,
@@ -51,15 +56,22 @@ pub const TWO_OF_THREE_ARE_REPLACED: Configuration = Configuration {
     about: "n4 and n5 have caught up and are to take the places of n2 and n3, in one change",
     bounds: Bounds {
         nodes: 5,
-        awake: 5,
+        awake: 4,
         joining: 2,
         candidates: &[2],
         changes: &[Change { add: &[4, 5], remove: &[2, 3] }],
-        heartbeats: 4,
-        max_log: 4,
+        heartbeats: 1,
+        max_log: 3,
         ..THREE
     },
     prefix: two_have_caught_up,
+};
+
+pub const JOINT_STEP_IN_PART: Configuration = Configuration {
+    name: "joint_step_in_part",
+    about: "the same, and the joint step is only at n1 and n4 yet: no last step before it is committed",
+    bounds: Bounds { heartbeats: 2, max_log: 4, ..TWO_OF_THREE_ARE_REPLACED.bounds },
+    prefix: joint_step_in_part,
 };
 
 pub const BUG_OF_2015: Configuration = Configuration {
@@ -70,8 +82,8 @@ pub const BUG_OF_2015: Configuration = Configuration {
         awake: 4,
         candidates: &[1],
         changes: &[Change { add: &[], remove: &[2] }, Change { add: &[], remove: &[1] }],
-        heartbeats: 1,
         max_term: 3,
+        max_appends: 4,
         ..THREE
     },
     prefix: bug_of_2015,
@@ -88,6 +100,7 @@ pub const MEMBERS_AND_AN_INSTALL: Configuration = Configuration {
         changes: &[Change { add: &[], remove: &[1] }, Change { add: &[4, 5], remove: &[1, 2] }],
         max_term: 3,
         max_log: 6,
+        max_appends: 20,
         ..THREE
     },
     prefix: members_and_an_install,
@@ -117,7 +130,7 @@ pub const SNAPSHOT_OF_ANOTHER_LOG: Configuration = Configuration {
 pub const SNAPSHOT_LATE: Configuration = Configuration {
     name: "snapshot_late",
     about: "a snapshot comes to who meanwhile has what it covers, and more (rows 24, 30)",
-    bounds: Bounds { candidates: &[2], heartbeats: 1, ..THREE },
+    bounds: Bounds { candidates: &[2], max_appends: 12, ..THREE },
     prefix: snapshot_late,
 };
 
@@ -129,12 +142,24 @@ fn three_with_a_leader(script: &mut Script) {
     script.forget_messages();
 }
 
-/// The same; n4 is a learner and has all that n1 has.
+/// The same, and n1 has committed the first step of its own leaving.
+fn leader_is_leaving(script: &mut Script) {
+    three_with_a_leader(script);
+    script.change(1, 0);
+    script.exchange(&[1, 2, 3]);
+    script.expect_commit(3, 1);
+    script.forget_messages();
+}
+
+/// n1 leads, as above; n4 is a learner, and has a write that the other voters lack.
 fn one_has_caught_up(script: &mut Script) {
     three_with_a_leader(script);
     script.change(1, 0);
     script.exchange(&[1, 2, 3, 4]);
-    script.expect_commit(4, 1);
+    script.write(1);
+    script.exchange(&[1, 4]);
+    script.expect_last(4, 1, 2);
+    script.expect_commit(1, 1);
     script.forget_messages();
 }
 
@@ -144,6 +169,16 @@ fn two_have_caught_up(script: &mut Script) {
     script.change(1, 0);
     script.exchange(&[1, 2, 3, 4, 5]);
     script.expect_commit(5, 1);
+    script.forget_messages();
+}
+
+/// The same; n1 has appended the joint step, and n4 has it too.
+fn joint_step_in_part(script: &mut Script) {
+    two_have_caught_up(script);
+    script.heartbeat(1);
+    script.exchange(&[1, 4]);
+    script.expect_last(4, 1, 2);
+    script.expect_commit(1, 1);
     script.forget_messages();
 }
 
@@ -210,7 +245,6 @@ fn snapshot_of_another_log(script: &mut Script) {
     script.exchange(&[1, 2]);
     script.expect_commit(1, 1);
     script.compact(1);
-    script.exchange(&[1, 3]);
     script.forget_messages();
     script.heartbeat(1);
     script.expect_last(3, 1, 2);
@@ -221,8 +255,8 @@ fn snapshot_of_another_log(script: &mut Script) {
 fn snapshot_late(script: &mut Script) {
     three_with_a_leader(script);
     script.write(1);
-    script.exchange_until_commit(1, 1, &[1, 2]);
     script.write(1);
+    script.exchange_until_commit(1, 1, &[1, 2]);
     script.compact(1);
     script.heartbeat(1);
     script.expect_last(1, 1, 2);

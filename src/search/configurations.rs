@@ -281,6 +281,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     changes::LEADER_LEAVES,
     changes::ONE_OF_THREE_IS_REPLACED,
     changes::TWO_OF_THREE_ARE_REPLACED,
+    changes::JOINT_STEP_IN_PART,
     changes::BUG_OF_2015,
     changes::MEMBERS_AND_AN_INSTALL,
     changes::TRANSFER,

@@ -177,6 +177,7 @@ impl Core {
         disk.install(&mut raft, &output, &mut notes);
         self.match_stays(&raft)?;
         requests_are_unique(&raft)?;
+        terms_never_fall(&raft)?;
         // The application applies at once: the core does nothing with `last_applied` but to check it.
         raft.step(Input::Applied { index: raft.commit_index() }, &mut Output::default());
         raft.forget_time();
@@ -227,6 +228,16 @@ fn requests_are_unique(raft: &RaftState) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// P2: terms never fall along a log, also not from what it begins after to its first entry.
+fn terms_never_fall(raft: &RaftState) -> Result<(), Fault> {
+    let base = raft.log().base();
+    let entries = raft.log().after(base.index).iter().map(|entry| entry.term);
+    if std::iter::once(base.term).chain(entries).is_sorted() {
+        return Ok(());
+    }
+    Err(Fault::new("P2", format!("{raft}: terms fall along its log {}", raft.log())))
 }
 
 /// What all nodes of a search have in common.

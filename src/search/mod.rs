@@ -2,7 +2,7 @@
 //! crashes at whatever moment, and the properties asked of each of them.
 //!
 //! ```text
-//!   configurations.rs      which nodes, which bounds, from where: by name
+//!   configurations.rs      which nodes, which bounds, from where: by name (changes.rs: where members change)
 //!        |   script.rs     leads real nodes to where the interesting begins
 //!        v
 //!   explore.rs  --state-->  model.rs  --event-->  core.rs: the real RaftState, driven as Node drives it

@@ -128,8 +128,8 @@ pub(super) struct Model {
 impl Model {
     /// The space within these bounds.
     pub fn new(bounds: Bounds) -> Model {
-        // Two ticks without news end the time in which a leader is held for alive, the next one campaigns. The
-        // first is a leader's own, in which a learner's last answer still counts.
+        // Two ticks without news end the time in which a leader is held for alive, the next one campaigns.
+        // After one, a learner's last answer still counts.
         let settings = Settings {
             heartbeat_ticks: 1,
             election_timeout_min_ticks: 2,

@@ -115,7 +115,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base)?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
-    let (inbox, outbox) = raft_thread::inbox(raft.term());
+    let (inbox, outbox) = raft_thread::inbox(&raft);
     let applied = AppliedState { last_applied: store.last_applied(), applied_hash: store.applied_hash() };
     let board = Arc::new(StatusBoard::new(NodeStatus::of(&raft), applied));
     let max_line_bytes = config.limits.max_line_bytes;
@@ -182,6 +182,8 @@ fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDis
         boot,
         incarnation: storage.identity().incarnation,
         first_voters: storage.identity().voters.clone(),
+        // Known and said when it is sent.
+        founding: None,
         address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
         has_lost_data: !storage.may_vote(),
     }

@@ -21,6 +21,7 @@ mod assembly;
 mod client_listener;
 mod connection;
 mod ending;
+mod founding;
 mod kv_thread;
 mod links;
 mod logging;

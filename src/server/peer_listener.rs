@@ -100,7 +100,8 @@ impl Shared {
         let answer = match &verdict {
             Ok(_) => {
                 let Hello { from, boot, incarnation, newest_version, .. } = *own;
-                PeerLine::Welcome(Welcome { from, boot, incarnation, newest_version })
+                let founding = self.listener.inbox.founding.get();
+                PeerLine::Welcome(Welcome { from, boot, incarnation, newest_version, founding })
             }
             Err(why) => PeerLine::Refused(Refused { why: why.clone() }),
         };
@@ -135,6 +136,7 @@ impl Shared {
                 own.from
             ));
         }
+        self.listener.inbox.founding.check(peer, hello.founding)?;
         let greeting = Greeting {
             peer,
             incarnation: hello.incarnation,
@@ -165,6 +167,10 @@ impl Shared {
                     Err(error) => return error.to_string(),
                 },
             };
+            // This node may have learned of its own founding since the greeting.
+            if let Err(why) = self.listener.inbox.founding.check(peer, hello.founding) {
+                return why;
+            }
             match decode(line, &Ends { me, peer, term }) {
                 Ok(Decoded::Line(PeerLine::Envelope(envelope))) if envelope.boot == hello.boot => {
                     let from = &envelope.message;

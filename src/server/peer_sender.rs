@@ -100,7 +100,8 @@ impl PeerSender {
             stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
             stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
             let mut line = Vec::new();
-            PeerLine::Hello(self.hello.clone()).encode(&mut line);
+            let founding = self.inbox.founding.get();
+            PeerLine::Hello(Hello { founding, ..self.hello.clone() }).encode(&mut line);
             (&stream).write_all(&line)?;
             stream.try_clone()
         };
@@ -111,7 +112,8 @@ impl PeerSender {
         let peer = self.hello.to;
         match answer {
             Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
-                let Welcome { incarnation, newest_version, .. } = welcome;
+                let Welcome { incarnation, newest_version, founding, .. } = welcome;
+                self.inbox.founding.check(peer, founding)?;
                 let (address, has_lost_data) = (None, false);
                 let greeting = Greeting { peer, incarnation, newest_version, address, has_lost_data };
                 check_greeting(&self.inbox, greeting)?;

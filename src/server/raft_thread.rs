@@ -2,13 +2,15 @@
 //! share each: peers, the KV thread, clients; so a flood of clients delays no heartbeat and no apply. It
 //! blocks on nothing but its inbox and its disk.
 
+use super::founding::OwnFounding;
 use super::kv_thread::FromApplication;
 use super::links::Links;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
 use crate::node::{Event, Fault, Node};
+use crate::raft::RaftState;
 use crate::storage::{FileDisk, RememberedPeer};
-use crate::types::{Incarnation, Member, NodeId, Term};
+use crate::types::{Incarnation, Member, NodeId};
 use crate::wire::peer::{Address, Envelope};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub(super) struct Inbox {
     pub clients: Sender<Vec<Event<Ticket>>>,
     /// This node's term, an older one or the newest, for checking what peers send.
     pub term: Arc<AtomicU64>,
+    /// This node's founding, for the same.
+    pub founding: OwnFounding,
 }
 
 /// The other ends.
@@ -57,14 +61,17 @@ pub(super) struct Outbox {
     peers: Receiver<FromPeer>,
     clients: Receiver<Vec<Event<Ticket>>>,
     term: Arc<AtomicU64>,
+    founding: OwnFounding,
 }
 
-pub(super) fn inbox(term: Term) -> (Inbox, Outbox) {
+pub(super) fn inbox(raft: &RaftState) -> (Inbox, Outbox) {
     let (peers_in, peers_out) = bounded(PEERS_INBOX);
     let (clients_in, clients_out) = bounded(CLIENTS_INBOX);
-    let term = Arc::new(AtomicU64::new(term.0));
-    let inbox = Inbox { peers: peers_in, clients: clients_in, term: Arc::clone(&term) };
-    (inbox, Outbox { peers: peers_out, clients: clients_out, term })
+    let term = Arc::new(AtomicU64::new(raft.term().0));
+    let founding = OwnFounding::of(raft.configuration());
+    let inbox =
+        Inbox { peers: peers_in, clients: clients_in, term: Arc::clone(&term), founding: founding.clone() };
+    (inbox, Outbox { peers: peers_out, clients: clients_out, term, founding })
 }
 
 /// The queue to one peer's writer.
@@ -99,6 +106,7 @@ impl RaftThread {
                 return fault.to_string();
             }
             self.outbox.term.store(self.node.raft().term().0, Ordering::Relaxed);
+            self.outbox.founding.learn(self.node.raft().configuration());
             self.board.post_node(self.node.status());
         }
     }

@@ -48,6 +48,13 @@ pub enum StorageError {
         /// The data folder.
         folder: PathBuf,
     },
+    /// A folder that must be empty is not.
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// Something in it.
+        name: String,
+    },
     /// Nothing in the folder is a node's.
     NoNode {
         /// The folder.
@@ -114,6 +121,7 @@ impl StorageError {
             StorageError::Locked { .. }
             | StorageError::Empty { .. }
             | StorageError::NoNode { .. }
+            | StorageError::NotEmpty { .. }
             | StorageError::OtherCluster { .. }
             | StorageError::OtherNode { .. }
             | StorageError::OtherVoters { .. }
@@ -123,6 +131,12 @@ impl StorageError {
         }
     }
 
+    /// What is wrong, without the advice for a node's folder: for a file that is in none.
+    pub fn without_advice(&self) -> String {
+        let text = self.to_string();
+        text.strip_suffix(REPAIR).map_or(&*text, |text| text.trim_end_matches("; ")).to_owned()
+    }
+
     /// The file or folder that it is about.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
@@ -130,6 +144,7 @@ impl StorageError {
             | StorageError::Locked { folder: path }
             | StorageError::Empty { folder: path }
             | StorageError::NoNode { folder: path }
+            | StorageError::NotEmpty { folder: path, .. }
             | StorageError::OtherCluster { path, .. }
             | StorageError::OtherNode { path, .. }
             | StorageError::OtherVoters { path, .. }
@@ -167,6 +182,13 @@ impl fmt::Display for StorageError {
                  acknowledged writes that it no longer knows of: start it with --rejoin. A node that is new \
                  in a cluster that runs needs --join",
                 folder.display()
+            ),
+            StorageError::NotEmpty { folder, name } => write!(
+                f,
+                "{}: expected an empty folder, found {}; if a restore was cut short here, empty the folder \
+                 and restore again",
+                folder.display(),
+                Shown(name)
             ),
             StorageError::NoNode { folder } => write!(
                 f,

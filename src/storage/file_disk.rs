@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// A node's data folder, locked until this is dropped or the process ends.
 #[derive(Debug)]
@@ -111,8 +112,17 @@ impl Disk for FileDisk {
     }
 
     fn remove(&mut self, name: &str) -> Result<(), DiskFault> {
-        fs::remove_file(self.folder.join(name)).map_err(self.fault("remove", name))?;
+        let path = self.folder.join(name);
+        // A file lives on without its name while it is open. To give back its blocks takes a file system tens
+        // of milliseconds where it is large: that happens when it is closed, and whoever removes it does not
+        // wait for that.
+        let open = must_be_a_file(&path).and_then(|()| File::open(&path));
+        fs::remove_file(&path).map_err(self.fault("remove", name))?;
         self.writing = self.writing.take().filter(|(open, _)| open != name);
+        if let Ok(file) = open {
+            // Without a thread it is closed here.
+            let _ = thread::Builder::new().name("closer".to_owned()).spawn(move || drop(file));
+        }
         Ok(())
     }
 
@@ -151,6 +161,18 @@ impl Disk for FileDisk {
 }
 
 impl ReadableFile {
+    /// Opens a file that is not in a node's folder.
+    pub(super) fn open(path: &Path) -> Result<ReadableFile, DiskFault> {
+        let fault = |error| DiskFault { action: "open", path: path.to_path_buf(), error };
+        let is_file = fs::metadata(path).map_err(fault)?.is_file();
+        if !is_file {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(fault(error));
+        }
+        let file = File::open(path).map_err(fault)?;
+        Ok(ReadableFile { path: path.to_path_buf(), file })
+    }
+
     fn fault(&self, error: io::Error) -> DiskFault {
         DiskFault { action: "read", path: self.path.clone(), error }
     }

@@ -5,9 +5,10 @@
 //! segments of which that says nothing, because they are not needed or because the log cannot be read, are
 //! checked batch by batch, each by itself.
 
-use super::disk::{DRAFT_ENDING, Disk, OpenFile};
+use super::disk::{Disk, OpenFile};
 use super::error::{DiskFault, StorageError};
 use super::identity::{IDENTITY_FILE, Identity};
+use super::is_draft;
 use super::record::{Content, read_record};
 use super::recovery::{self, FoundLog};
 use super::replay::read_batch;
@@ -15,9 +16,9 @@ use super::segment::{SegmentHeader, SegmentName, damaged};
 use super::snapshot::{SnapshotMeta, SnapshotName};
 use super::snapshot_reader::SnapshotReader;
 use super::tail::judge_tail;
-use super::transfer::PART_ENDING;
 use crate::raft::HardState;
-use crate::types::{Entry, EntryId};
+use crate::types::{Configuration, Entry, EntryId, Index};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -47,6 +48,15 @@ pub struct InspectedLog {
     pub entries: Vec<Entry>,
     /// The last write was cut short, and does not count.
     pub torn: Option<String>,
+}
+
+/// Who belongs to the cluster, as the node knows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct InspectedMembers {
+    /// The entry that says so; none when the log begins under it.
+    pub index: Option<Index>,
+    /// The members.
+    pub configuration: Configuration,
 }
 
 /// A name in a node's folder.
@@ -120,6 +130,25 @@ impl From<FoundLog> for InspectedLog {
 }
 
 impl Inspection {
+    /// The configuration in force, which is the newest one in the log, committed or not, or else that of the
+    /// snapshot, or else the first one. `None` when the log cannot be read.
+    pub fn members(&self) -> Option<InspectedMembers> {
+        let mut entries = self.log.as_ref()?.entries.iter().rev();
+        let named = entries.find_map(|entry| Some((entry.index, entry.configuration.as_ref()?)));
+        let first = |identity: &Identity| Configuration {
+            voters: identity.voters.iter().copied().collect(),
+            ..Configuration::default()
+        };
+        let (index, configuration) = match named {
+            Some((index, named)) => (Some(index), Configuration::clone(named)),
+            None => match &self.snapshot {
+                Some(meta) => (None, meta.configuration.clone()),
+                None => (None, self.identity.as_ref().map(first)?),
+            },
+        };
+        Some(InspectedMembers { index, configuration })
+    }
+
     /// The lines of content of the newest snapshot.
     pub fn open_snapshot<D: Disk>(&self, disk: &D) -> Result<Option<SnapshotReader<D::File>>, DiskFault> {
         match (&self.identity, &self.snapshot) {
@@ -128,12 +157,6 @@ impl Inspection {
             }
             (_, _) => Ok(None),
         }
-    }
-
-    /// The path of the newest snapshot's file, if there is one.
-    pub fn snapshot_path<D: Disk>(&self, disk: &D) -> Option<PathBuf> {
-        let meta = self.snapshot.as_ref()?;
-        Some(disk.path(&SnapshotName { last: meta.last }.to_string()))
     }
 }
 
@@ -247,10 +270,9 @@ fn role(name: &str, newest: EntryId, needed_from: u64) -> FileRole {
     if let Some(snapshot) = SnapshotName::parse(name) {
         return if snapshot.last == newest { FileRole::Snapshot } else { FileRole::NotNeeded };
     }
-    let draft_of = [DRAFT_ENDING, PART_ENDING].iter().find_map(|ending| name.strip_suffix(ending));
-    match draft_of {
-        None if name == IDENTITY_FILE => FileRole::Identity,
-        Some(name) if role(name, newest, needed_from) != FileRole::Foreign => FileRole::Draft,
-        Some(_) | None => FileRole::Foreign,
+    match name {
+        IDENTITY_FILE => FileRole::Identity,
+        _ if is_draft(name) => FileRole::Draft,
+        _ => FileRole::Foreign,
     }
 }

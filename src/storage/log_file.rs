@@ -24,7 +24,7 @@ use super::record::{BatchWriter, Content};
 use super::recovery::{Beginning, FoundLog, Mark};
 use super::replay::{LogEnd, Replay, may_follow};
 use super::segment::{Previous, SegmentHeader, SegmentName};
-use crate::raft::Output;
+use crate::raft::{HardState, Output};
 use crate::types::{Entry, EntryId, Index};
 
 /// The log, open for saving.
@@ -48,12 +48,32 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Begins the log of a node that has none.
     pub fn create<D: Disk>(disk: &mut D, owner: &Identity, limit_bytes: u64) -> Result<LogFile, DiskFault> {
-        let replay = Replay::new();
-        let first = SegmentName { sequence: 1, first: Index(0) };
+        LogFile::begin(disk, owner, &Replay::new(), limit_bytes)
+    }
+
+    /// Begins the log of a node that has none, but a snapshot up to this entry.
+    pub fn create_after<D: Disk>(
+        disk: &mut D,
+        owner: &Identity,
+        last: EntryId,
+        limit_bytes: u64,
+    ) -> Result<LogFile, DiskFault> {
+        let hard_state = HardState { term: last.term, voted_for: None };
+        LogFile::begin(disk, owner, &Replay::after(last, hard_state, 1), limit_bytes)
+    }
+
+    fn begin<D: Disk>(
+        disk: &mut D,
+        owner: &Identity,
+        replay: &Replay,
+        limit_bytes: u64,
+    ) -> Result<LogFile, DiskFault> {
+        let base = replay.base;
+        let first = SegmentName { sequence: 1, first: base.index.next() };
         let nothing = Mark { bytes: 0, batch: replay.batch, end: replay.end() };
         let mut log = LogFile::new(owner, first, nothing, limit_bytes);
-        log.begin_segment(disk, first, None, false, &[])?;
-        log.beginnings.push(Beginning { sequence: first.sequence, base: EntryId::NONE });
+        log.begin_segment(disk, first, None, base != EntryId::NONE, &[])?;
+        log.beginnings.push(Beginning { sequence: first.sequence, base });
         Ok(log)
     }
 

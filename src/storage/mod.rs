@@ -30,6 +30,7 @@ mod memory_disk;
 mod record;
 mod recovery;
 mod replay;
+mod restore;
 mod segment;
 mod snapshot;
 mod snapshot_reader;
@@ -43,9 +44,10 @@ pub use disk::{Disk, OpenFile};
 pub use error::{DiskFault, StorageError};
 pub use file_disk::{FileDisk, ReadableFile};
 pub use identity::{Identity, RememberedPeer};
-pub use inspection::{FileRole, InspectedFile, InspectedLog, Inspection, inspect};
+pub use inspection::{FileRole, InspectedFile, InspectedLog, InspectedMembers, Inspection, inspect};
 pub use memory_disk::{Failure, MemoryDisk, ReadableMemory};
-pub use snapshot::{SnapshotCheck, SnapshotMeta, Unsound};
+pub use restore::restore;
+pub use snapshot::{Announced, SnapshotCheck, SnapshotMeta, Unsound};
 pub use snapshot_reader::SnapshotReader;
 pub use snapshot_writer::SnapshotWriter;
 pub use transfer::{Chunk, SnapshotFile};
@@ -387,7 +389,10 @@ fn find<D: Disk>(disk: &D, names: &[String], opening: &Opening) -> Result<Option
         }
         Ok(Some(Found { identity, snapshot, log }))
     } else if let Some(data) = data {
-        let because = format!("{data} is there, so this is no new node");
+        let because = format!(
+            "{data} is there, so this is no new node (when a restore was cut short here, empty the folder \
+             and restore again)"
+        );
         Err(StorageError::Missing { path: disk.path(IDENTITY_FILE), because })
     } else if opening.first_start == FirstStart::Refused {
         Err(StorageError::Empty { folder: disk.path("") })
@@ -405,16 +410,15 @@ fn segment_names(names: &[String]) -> Vec<SegmentName> {
 
 /// Removes what was being written when an earlier start or run was cut short, and never got its final name.
 fn remove_drafts<D: Disk>(disk: &mut D, names: &[String]) -> Result<(), DiskFault> {
-    for name in names {
-        let ours = [disk::DRAFT_ENDING, transfer::PART_ENDING].iter().find_map(|end| name.strip_suffix(end));
-        let is_ours = ours.is_some_and(|ours| {
-            ours == IDENTITY_FILE || SegmentName::parse(ours).is_some() || SnapshotName::parse(ours).is_some()
-        });
-        if is_ours {
-            disk.remove(name)?;
-        }
-    }
-    Ok(())
+    names.iter().filter(|name| is_draft(name)).try_for_each(|name| disk.remove(name))
+}
+
+/// Whether this is the name of a file of ours that has not got its final name.
+fn is_draft(name: &str) -> bool {
+    let ours = [disk::DRAFT_ENDING, transfer::PART_ENDING].iter().find_map(|end| name.strip_suffix(end));
+    ours.is_some_and(|ours| {
+        ours == IDENTITY_FILE || SegmentName::parse(ours).is_some() || SnapshotName::parse(ours).is_some()
+    })
 }
 
 /// Goes on with the log that was read, or begins one: then the first start was cut short before it did.

@@ -206,7 +206,10 @@ pub(super) struct Verifier {
 
 /// What a snapshot's first line says.
 #[derive(Clone, Debug)]
-pub(super) struct Announced {
+pub struct Announced {
+    /// The cluster whose snapshot it is.
+    pub cluster: String,
+    /// What it covers.
     pub meta: SnapshotMeta,
     /// How many lines of content follow.
     pub lines: u64,
@@ -271,6 +274,16 @@ impl Verifier {
         }
     }
 
+    /// What its first line said, once that was read.
+    pub fn announced_so_far(&self) -> Option<&Announced> {
+        self.header.as_ref()
+    }
+
+    /// The checksum of all lines so far.
+    pub fn checksum(&self) -> u64 {
+        self.checksum.value()
+    }
+
     fn read_first(&self, line: &[u8]) -> Result<Announced, SnapshotFlaw> {
         let damaged = |error| SnapshotFlaw::Damaged(format!("a snapshot's first line: {error}"));
         let object = read_checked_object(line)?;
@@ -291,7 +304,7 @@ impl Verifier {
         if index.max(last.term.0) > MAX_NUMBER {
             return Err(format!("an entry of at most {MAX_NUMBER}, found {last}").into());
         }
-        Ok(Announced { meta: SnapshotMeta { last, applied_hash, configuration }, lines })
+        Ok(Announced { cluster, meta: SnapshotMeta { last, applied_hash, configuration }, lines })
     }
 
     fn check_end(&self, line: &[u8]) -> Result<(), SnapshotFlaw> {

@@ -5,10 +5,11 @@
 
 use super::disk::{Disk, OpenFile};
 use super::error::{DiskFault, StorageError};
-use super::snapshot::{SnapshotMeta, SnapshotName, Verifier};
+use super::file_disk::ReadableFile;
+use super::snapshot::{Announced, SnapshotMeta, SnapshotName, Verifier};
 use crate::types::EntryId;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -66,6 +67,31 @@ impl<F: OpenFile> SnapshotReader<F> {
         SnapshotReader { path, lines, line: 0, verifier, is_over: false }
     }
 
+    /// What the first line said, once that was read.
+    pub fn announced(&self) -> Option<&Announced> {
+        self.verifier.announced_so_far()
+    }
+
+    /// The checksum of all lines so far.
+    pub fn checksum(&self) -> u64 {
+        self.verifier.checksum()
+    }
+
+    /// How far the file was read.
+    pub fn read_bytes(&self) -> u64 {
+        self.lines.offset
+    }
+
+    /// How large the file is.
+    pub fn size_bytes(&self) -> Result<u64, DiskFault> {
+        self.lines.file.size_bytes()
+    }
+
+    /// The error for the line that was read last, when it does not say what it should.
+    pub fn damaged(&self, expected: String) -> StorageError {
+        StorageError::Damaged { path: self.path.clone(), line: self.line, expected }
+    }
+
     /// Reads to the end. Fails when the snapshot is not sound.
     pub(super) fn verify(mut self) -> Result<SnapshotMeta, StorageError> {
         while self.next_members()?.is_some() {}
@@ -89,11 +115,17 @@ impl<F: OpenFile> SnapshotReader<F> {
             self.verifier.finish().map_err(|flaw| flaw.in_file(&self.path, self.line + 1))?;
             return Ok(None);
         };
-        let members = str::from_utf8(&self.lines.buffer[members]).map_err(|error| {
-            let expected = format!("JSON text, found what is none: {error}");
-            StorageError::Damaged { path: self.path.clone(), line: self.line, expected }
-        })?;
+        let members = str::from_utf8(&self.lines.buffer[members])
+            .map_err(|error| self.damaged(format!("JSON text, found what is none: {error}")))?;
         Ok(Some(format!("{{{}", members.trim_end_matches('\n'))))
+    }
+}
+
+impl SnapshotReader<ReadableFile> {
+    /// Opens a snapshot that is in no node's folder: a backup, of whatever cluster and entry.
+    pub fn open_backup(path: &Path) -> Result<SnapshotReader<ReadableFile>, DiskFault> {
+        let file = ReadableFile::open(path)?;
+        Ok(SnapshotReader::over(file, path.to_path_buf(), Verifier::of_any()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! `raftkv-server inspect`: what a stopped node has on its disk, and whether all of it is sound.
 
-use super::summary::{Content, Summary};
+use super::content::{Content, read_content};
+use super::summary::Summary;
 use super::{Failure, Verdict};
-use crate::kv::{Added, StoreBuilder};
 use crate::storage::{FileDisk, Inspection, StorageError, inspect};
 use crate::types::Index;
 use std::fs;
@@ -59,7 +59,7 @@ impl FromStr for Range {
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict, Failure> {
     let Arguments { folder, entries, json } = arguments;
     let (disk, mut inspection) = open(folder)?;
-    let content = read_content(&disk, &mut inspection);
+    let content = read_newest(&disk, &mut inspection);
     match entries {
         Some(range) => write_entries(&inspection, *range, out)?,
         None => {
@@ -105,29 +105,15 @@ fn nodes_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Reads the newest snapshot as a start does: its lines must be those of a store. `None` without a snapshot.
-fn read_content(disk: &FileDisk, inspection: &mut Inspection) -> Option<Content> {
-    let path = inspection.snapshot_path(disk)?;
-    let meta = inspection.snapshot.as_ref()?;
-    let mut builder = StoreBuilder::new(meta.last, meta.applied_hash);
+fn read_newest(disk: &FileDisk, inspection: &mut Inspection) -> Option<Content> {
     let read = inspection.open_snapshot(disk).map_err(StorageError::Disk).and_then(|reader| {
-        for (line, text) in (2..).zip(reader.into_iter().flatten()) {
-            if let Added::Invalid { why } = builder.line(&text?) {
-                let expected = format!("a line that a store would write, found one with a flaw: {why}");
-                return Err(StorageError::Damaged { path: path.clone(), line, expected });
-            }
-        }
-        Ok(())
+        let content = reader.map(|mut reader| read_content(&mut reader, |_| {}).map(|(content, _)| content));
+        content.transpose()
     });
-    match read {
-        Ok(()) => {
-            let store = builder.finish();
-            Some(Content { keys: store.key_count(), sessions: store.session_count() })
-        }
-        Err(error) => {
-            inspection.damage.push(error);
-            None
-        }
-    }
+    read.unwrap_or_else(|error| {
+        inspection.damage.push(error);
+        None
+    })
 }
 
 fn write_entries(inspection: &Inspection, range: Range, out: &mut impl Write) -> io::Result<()> {

@@ -1,18 +1,12 @@
 //! What `raftkv-server inspect` says: one value, shown to people as lines and to programs as JSON.
 
+use super::content::Content;
 use crate::raft::HardState;
-use crate::storage::{Disk, FileDisk, FileRole, InspectedFile, InspectedLog, Inspection};
-use crate::types::{Configuration, Entry, EntryId, Incarnation, Index, NodeId};
+use crate::storage::{Disk, FileDisk, FileRole, InspectedFile, InspectedLog, InspectedMembers, Inspection};
+use crate::types::{Configuration, Entry, EntryId, Founding, Incarnation, Index, NodeId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// What a snapshot has in it.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Content {
-    pub keys: usize,
-    pub sessions: usize,
-}
 
 /// All that is told of a folder. What is not known is `None`: then damage says why.
 #[derive(Debug, Serialize)]
@@ -23,7 +17,7 @@ pub(super) struct Summary {
     snapshot: Option<Snapshot>,
     log: Option<Log>,
     /// The configuration in force, which is the newest one, committed or not.
-    members: Option<Members>,
+    members: Option<InspectedMembers>,
     /// What was being written when the node ended, and does not count.
     torn: Option<String>,
     files: Vec<File>,
@@ -59,13 +53,6 @@ struct Log {
 }
 
 #[derive(Debug, Serialize)]
-struct Members {
-    /// The entry that carries it; `None` when the log begins under it.
-    index: Option<Index>,
-    configuration: Configuration,
-}
-
-#[derive(Debug, Serialize)]
 struct File {
     name: String,
     role: &'static str,
@@ -96,7 +83,7 @@ impl Summary {
             hard_state: log.as_ref().map(|log| log.hard_state),
             snapshot,
             log: log.as_ref().map(Log::of),
-            members: members(inspection),
+            members: inspection.members(),
             torn: log.as_ref().and_then(|log| log.torn.clone()),
             files: files.iter().map(File::of).collect(),
             damage: damage.iter().map(ToString::to_string).collect(),
@@ -129,22 +116,6 @@ impl File {
     }
 }
 
-/// The newest configuration of the log, or else of the snapshot, or else the first one.
-fn members(inspection: &Inspection) -> Option<Members> {
-    let log = inspection.log.as_ref()?;
-    let named = log.entries.iter().rev().find_map(|entry| Some((entry.index, entry.configuration.as_ref()?)));
-    let (index, configuration) = match (named, &inspection.snapshot, &inspection.identity) {
-        (Some((index, named)), _, _) => (Some(index), Configuration::clone(named)),
-        (None, Some(meta), _) => (None, meta.configuration.clone()),
-        (None, None, Some(identity)) => {
-            let voters = identity.voters.iter().copied().collect();
-            (None, Configuration { voters, ..Configuration::default() })
-        }
-        (None, None, None) => return None,
-    };
-    Some(Members { index, configuration })
-}
-
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.folder)?;
@@ -167,7 +138,7 @@ impl fmt::Display for Summary {
             None => writeln!(f, "  log        none that can be read")?,
         }
         if let Some(members) = &self.members {
-            write!(f, "{members}")?;
+            write!(f, "{}", InForce(members))?;
         }
         if let Some(torn) = &self.torn {
             writeln!(f, "  torn       {torn}")?;
@@ -219,9 +190,15 @@ impl fmt::Display for Snapshot {
     }
 }
 
-impl fmt::Display for Members {
+/// The configuration in force, with the entry that carries it.
+struct InForce<'a>(&'a InspectedMembers);
+
+impl fmt::Display for InForce<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Members { index, configuration } = self;
+        let InspectedMembers { index, configuration } = self.0;
+        if configuration.founding != Founding::FIRST {
+            writeln!(f, "  founding   {}: restored or recovered", configuration.founding)?;
+        }
         match index {
             Some(index) => writeln!(f, "  members    {configuration} (entry {index})")?,
             None => writeln!(f, "  members    {configuration}")?,

@@ -1,9 +1,10 @@
 //! Who belongs to a cluster: a value, because a change of members is an entry of the log like any other. What
 //! a majority of it is, `src/raft/configuration.rs` says.
 
-use super::{Incarnation, NodeId};
+use super::{Incarnation, NodeId, hex_digits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// The members of a cluster, and on the way from one set of voters to another, both (paper section 6).
 ///
@@ -27,6 +28,32 @@ pub struct Configuration {
     /// Where members can be reached, as far as that was said; of the others `cluster.toml` knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<NodeId, Member>,
+    /// Where the history of this cluster comes from: nodes of two foundings have nothing to say to each
+    /// other.
+    #[serde(default, skip_serializing_if = "Founding::is_first")]
+    pub founding: Founding,
+}
+
+/// A cluster is founded once. But when it is made anew from a backup, or from the one node that is left, its
+/// history goes on from there, and whatever else a node of before may remember is not of it. So that is
+/// another founding, with a number that no other has. Shown as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Founding(#[serde(with = "hex_digits")] pub u64);
+
+impl Founding {
+    /// Of a cluster whose history is whole.
+    pub const FIRST: Founding = Founding(0);
+
+    fn is_first(&self) -> bool {
+        *self == Founding::FIRST
+    }
+}
+
+impl fmt::Display for Founding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// Where a member can be reached.

@@ -128,7 +128,7 @@ fn entry(entry: &Entry, before: EntryId) -> Checked {
 
 /// See the invariants of [`Configuration`]. Addresses are looked up by whoever connects, not here.
 fn configuration(members: &Configuration) -> Checked {
-    let Configuration { voters, outgoing, learners, next_voters, members } = members;
+    let Configuration { voters, outgoing, learners, next_voters, members, founding: _ } = members;
     let sets = [voters, outgoing, learners, next_voters.as_ref().unwrap_or(voters)];
     require(!voters.is_empty(), || "a configuration without voters".to_owned())?;
     for set in sets {

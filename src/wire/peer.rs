@@ -18,7 +18,7 @@
 use super::{check, escape_external, quote_external};
 use crate::config::{MAX_CLUSTER_NAME_BYTES, MAX_NODES};
 use crate::raft::message::Message;
-use crate::types::{AppliedState, Incarnation, NodeId, Term};
+use crate::types::{AppliedState, Founding, Incarnation, NodeId, Term};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -85,6 +85,9 @@ pub struct Hello {
     /// The voters of the cluster's first configuration, as the sender has them on disk; none when it has
     /// joined the cluster later.
     pub first_voters: Vec<NodeId>,
+    /// The founding of the cluster that the sender belongs to, if it knows of one already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founding: Option<Founding>,
     /// Where the sender can be reached: so one that has just joined, or was away while members changed, can
     /// answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +118,9 @@ pub struct Welcome {
     /// Its [`NEWEST_VERSION`].
     #[serde(default = "first_version")]
     pub newest_version: u32,
+    /// Its founding, as in [`Hello`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founding: Option<Founding>,
 }
 
 /// Why a [`Hello`] was not accepted.

@@ -165,6 +165,7 @@ fn hello() -> Hello {
         boot: 3,
         incarnation: Incarnation(0xab),
         first_voters: vec![NodeId(1), NodeId(2)],
+        founding: Some(Founding(0xcd)),
         address: None,
         has_lost_data: false,
     }
@@ -217,7 +218,8 @@ fn every_message_comes_out_as_it_went_in() {
 #[test]
 fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
     let refused = Refused { why: "another cluster".to_owned() };
-    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation: Incarnation(u64::MAX), newest_version: 2 };
+    let incarnation = Incarnation(u64::MAX);
+    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation, newest_version: 2, founding: None };
     for line in [PeerLine::Hello(hello()), PeerLine::Welcome(welcome), PeerLine::Refused(refused)] {
         let text = encoded(&line);
         assert_eq!(decode_greeting(text.as_bytes()), Ok(Decoded::Line(line)));
@@ -237,7 +239,7 @@ fn the_lines_look_as_documented() {
     assert_eq!(
         encoded(&PeerLine::Hello(hello())),
         r#"{"hello":{"version":1,"newest_version":2,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
-            + r#""incarnation":"00000000000000ab","first_voters":[1,2]}}"#
+            + r#""incarnation":"00000000000000ab","first_voters":[1,2],"founding":"00000000000000cd"}}"#
     );
     assert_eq!(encoded(&PeerLine::Pong(Ping { number: 4 })), r#"{"pong":{"number":4}}"#);
     assert_eq!(
@@ -356,7 +358,8 @@ fn hellos_are_checked() {
         let text = text.replace("00000000000000ab", wrong);
         assert!(decode_greeting(text.as_bytes()).is_err(), "{text}");
     }
-    let zero = Welcome { from: NodeId(0), boot: 1, incarnation: Incarnation(1), newest_version: 1 };
+    let incarnation = Incarnation(1);
+    let zero = Welcome { from: NodeId(0), boot: 1, incarnation, newest_version: 1, founding: None };
     assert!(decode_greeting(encoded(&PeerLine::Welcome(zero)).as_bytes()).is_err());
 }
 

@@ -122,13 +122,24 @@ impl Cluster {
 
     /// A new cluster of a server that may be another version's.
     pub fn of_program(plan: &Plan, program: &Path) -> Cluster {
+        Cluster::prepared(plan, program, &["--bootstrap"], |_| {})
+    }
+
+    /// A cluster whose folders are there already: made by whoever is given the path of its `cluster.toml`,
+    /// perhaps more than once.
+    pub fn restored(plan: &Plan, prepare: impl Fn(&Path)) -> Cluster {
+        Cluster::prepared(plan, Path::new(SERVER), &[], prepare)
+    }
+
+    fn prepared(plan: &Plan, program: &Path, arguments: &[&str], prepare: impl Fn(&Path)) -> Cluster {
         let folder = scratch_folder();
         // Someone else may take a port before the server does: then all of it begins again.
         let (ports, nodes) = wait_until("a cluster has its ports", || {
             let ports = free_ports(usize::from(plan.nodes) * 2);
             fs::write(folder.path().join("cluster.toml"), plan.config(&ports)).expect("a file");
+            prepare(&folder.path().join("cluster.toml"));
             let start = |id| {
-                let started = start(folder.path(), program, "cluster.toml", id, &["--bootstrap"]);
+                let started = start(folder.path(), program, "cluster.toml", id, arguments);
                 Some((id, Some(started?)))
             };
             let nodes: Option<BTreeMap<u16, Option<Process>>> = (1..=plan.nodes).map(start).collect();

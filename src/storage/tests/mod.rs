@@ -5,6 +5,7 @@ mod damage;
 mod lives;
 mod random;
 mod recording;
+mod restore;
 mod snapshots;
 mod states;
 mod torn;

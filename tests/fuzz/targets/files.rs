@@ -169,7 +169,8 @@ fn kind_of(error: &StorageError) -> &'static str {
         StorageError::Disk(_)
         | StorageError::GivenUp
         | StorageError::Locked { .. }
-        | StorageError::NoNode { .. } => panic!("no fault of the disk, and no other reader: {error}"),
+        | StorageError::NoNode { .. }
+        | StorageError::NotEmpty { .. } => panic!("no fault of the disk, and no other reader: {error}"),
     }
 }
 
