@@ -84,7 +84,7 @@ impl Seen {
                     VoteRefusal::OldTerm { .. } => "vote refused: term is over",
                     VoteRefusal::AlreadyVoted { .. } => "vote refused: already voted",
                     VoteRefusal::LogBehind { .. } => "vote refused: log is behind",
-                    VoteRefusal::DataLost => "vote refused: data lost",
+                    VoteRefusal::NotNamed => "vote refused: not named yet",
                     VoteRefusal::LeaderAlive { .. } => "vote refused: leader is alive",
                 }),
                 Note::Truncated { .. } => seen.add("suffix truncated"),
