@@ -323,10 +323,14 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
-        if !self.raft.configuration().is_member(peer) {
-            return Ok(RememberedPeer::Known);
+        let remembered = match self.raft.configuration().is_member(peer) {
+            true => self.storage.remember_peer(peer, incarnation)?,
+            false => RememberedPeer::Known,
+        };
+        if !matches!(remembered, RememberedPeer::Different { .. }) {
+            self.raft.step(Input::Met { peer, incarnation }, &mut self.output);
         }
-        self.storage.remember_peer(peer, incarnation)
+        Ok(remembered)
     }
 
     /// A peer has said which version of what nodes say to each other it knows.

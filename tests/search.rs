@@ -72,6 +72,30 @@ fn from_cohorts_that_cannot_win_alone_there_is_always_a_way_to_a_leader() {
 }
 
 #[test]
+fn from_changes_of_members_under_way() {
+    let changes = ["members changed", "change committed"];
+    holds("one_of_three_leaves", 50_000, &changes);
+    holds("leader_leaves", 20_000, &changes);
+    holds("one_of_three_is_replaced", 5_000, &changes);
+    holds("two_of_three_are_replaced", 20_000, &changes);
+    holds("joint_step_in_part", 5_000, &changes);
+    holds("bug_of_2015", 100_000, &["members changed", "change committed", "leader elected"]);
+}
+
+#[test]
+fn from_logs_that_begin_after_a_snapshot() {
+    holds("snapshot", 2_000, &["snapshot installed", "crash"]);
+    holds("snapshot_of_another_log", 1_000, &["snapshot installed"]);
+    holds("snapshot_late", 20_000, &["snapshot installed"]);
+    holds("members_and_an_install", 10_000, &["snapshot installed", "members changed"]);
+}
+
+#[test]
+fn from_a_lead_that_is_handed_over() {
+    holds("transfer", 20_000, &["lead handed over", "write committed"]);
+}
+
+#[test]
 fn names_are_unique_and_an_unknown_one_is_none() {
     let mut names: Vec<&str> = CONFIGURATIONS.iter().map(|configuration| configuration.name).collect();
     names.sort_unstable();

@@ -52,7 +52,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// Why that is safe: the removal is committed without it, by a majority of the voters with it and one of
     /// those without, so every later leader has the removal in its log and counts no word of the old one. In
     /// terms up to then the new one cannot vote: it does not vote at all before an entry that names its new
-    /// incarnation as a voter's has come to it, which was made in that term or a later one.
+    /// incarnation has come to it, which was made in that term or a later one.
     pub fn let_in_again(&mut self, peer: NodeId, member: Member) {
         let configuration = self.raft.configuration();
         let known = configuration.members.get(&peer);
@@ -68,12 +68,14 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
     }
 
-    /// This node has lost its data, and the log says by now that its new folder belongs to a voter.
-    fn vote_again(&mut self) -> Result<(), Fault> {
-        let (id, configuration) = (self.raft.id(), self.raft.configuration());
-        let own = Some(self.storage.identity().incarnation);
-        let is_let_in = configuration.members.get(&id).is_some_and(|member| member.incarnation == own);
-        if !self.storage.may_vote() && is_let_in && configuration.is_voter(id) {
+    /// This node has joined, or has lost its data, and the log names it by now by its own incarnation.
+    fn vote_from_now_on(&mut self) -> Result<(), Fault> {
+        if self.storage.may_vote() {
+            return Ok(());
+        }
+        let (id, own) = (self.raft.id(), self.storage.identity().incarnation);
+        let named = self.raft.configuration().members.get(&id).and_then(|member| member.incarnation);
+        if named == Some(own) {
             self.storage.allow_vote()?;
             self.raft.step(Input::AllowVote, &mut self.output);
         }
@@ -127,7 +129,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         for ticket in self.snapshots.served(self.handed_out <= base.index) {
             rim.settle(ticket, OperationOutcome::SnapshotTaken(base));
         }
-        self.vote_again()?;
+        self.vote_from_now_on()?;
         self.forget_those_who_left(rim)
     }
 

@@ -121,7 +121,7 @@ impl RaftState {
     /// Why this vote cannot be given, if so. The order matters only for what the log says.
     fn vote_refusal(&self, candidate: NodeId, request: &RequestVote) -> Option<VoteRefusal> {
         if !self.may_vote {
-            return Some(VoteRefusal::DataLost);
+            return Some(VoteRefusal::NotNamed);
         }
         // A live leader is not deposed by whoever missed it (thesis 4.2.3), unless it asked for that.
         if let Some(leader) = self.live_leader().filter(|_| !request.leadership_transfer) {

@@ -5,6 +5,8 @@
 //!        |  append  voters 1 2 3, learner 4, next 1 2 4
 //!        v
 //!   learners get the log                            they have no vote, so nobody waits for them
+//!        |  4 has shown itself: append  its incarnation too
+//!        v
 //!        |  4 has caught up: append  voters 1 2 4, outgoing 1 2 3
 //!        v
 //!   joint: a quorum of both                         neither can decide anything alone
@@ -278,7 +280,9 @@ impl RaftState {
             let next = last_step(current);
             self.append_configuration(next, output);
         } else if let Some(next_voters) = current.next_voters.clone() {
-            if self.have_caught_up(&next_voters) {
+            if let Some(named) = self.with_names(&next_voters) {
+                self.append_configuration(named, output);
+            } else if self.have_caught_up(&next_voters) {
                 let next = joint_step(self.configurations.current(), next_voters);
                 self.append_configuration(next, output);
             }
@@ -287,6 +291,26 @@ impl RaftState {
         } else if leader.progress.keys().any(|id| !current.is_member(*id)) {
             self.track_members();
         }
+    }
+
+    /// The configuration with the incarnations of those that are to vote, where it does not have them as they
+    /// have shown them.
+    ///
+    /// A number may have been another node's, which left: then the log's beginning names it as a voter, and
+    /// while a new one under that number knows no more than that, it would campaign and vote like the old
+    /// one. Two of them once elected each other, behind the back of all that had been committed since. So who
+    /// has joined does not vote before the log names it by its incarnation, which it does here, before it can
+    /// be needed for any quorum. Its log is newer from then on than any that ends before it was added, so
+    /// whoever knows only of the old one gets no vote of it (paper 5.4.1).
+    fn with_names(&self, next_voters: &BTreeSet<NodeId>) -> Option<Configuration> {
+        let current = self.configurations.current();
+        let mut named = current.clone();
+        for id in next_voters.iter().filter(|id| !current.is_voter(**id)) {
+            if let (Some(incarnation), Some(member)) = (self.met.get(id), named.members.get_mut(id)) {
+                member.incarnation = Some(*incarnation);
+            }
+        }
+        (named != *current).then_some(named)
     }
 
     /// Whether all that are to vote have the log, or nearly. Also counts their rounds on.
@@ -411,8 +435,9 @@ impl fmt::Display for Configuration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Input;
     use super::*;
-    use crate::types::Term;
+    use crate::types::{Incarnation, Term};
     use proptest::prelude::*;
 
     fn ids(ids: &[u16]) -> BTreeSet<NodeId> {
@@ -605,5 +630,84 @@ mod tests {
         // The property above can fail: that is what the joint configuration between them is for.
         let (old, new) = (Configuration::new(ids(&[1, 2, 3])), Configuration::new(ids(&[4, 5, 6])));
         assert!(share_a_node(&old, &new).is_err());
+    }
+
+    /// Node 1 with these voters, which has just started.
+    fn started(voters: &[u16], may_vote: bool) -> RaftState {
+        use super::super::{HardState, Settings, Start};
+        let start = Start {
+            id: NodeId(1),
+            boot: 1,
+            configuration: Configuration::new(ids(voters)),
+            may_vote,
+            hard_state: HardState::default(),
+            log: Log::new(EntryId::NONE, Vec::new()),
+            seed: 1,
+        };
+        let settings = Settings {
+            heartbeat_ticks: 1,
+            election_timeout_min_ticks: 5,
+            election_timeout_max_ticks: 10,
+            max_append_entries: 100,
+            max_append_bytes: 1 << 20,
+            max_in_flight_messages: 8,
+            max_in_flight_bytes: 1 << 20,
+            max_uncommitted_bytes: 1 << 20,
+            max_forwarded_bytes: 1 << 20,
+        };
+        RaftState::new(start, settings)
+    }
+
+    /// Time passes, a tick a batch, and everything is saved.
+    fn pass(raft: &mut RaftState, ticks: usize) -> Output {
+        let mut output = Output::default();
+        for _ in 0..ticks {
+            raft.step(Input::Tick, &mut output);
+            let (term, last) = (raft.term(), raft.log().last());
+            raft.step(Input::Saved { term, last }, &mut output);
+            raft.step(Input::BatchEnd, &mut output);
+        }
+        output
+    }
+
+    /// Numbers were used again: two nodes that had joined empty, under the numbers of voters that had left,
+    /// got the beginning of the log, which named those, and elected each other. All that the rest of the log
+    /// said was lost to them.
+    #[test]
+    fn who_has_joined_is_named_before_it_is_to_vote() {
+        let mut raft = started(&[1], true);
+        pass(&mut raft, 20);
+        let mut output = Output::default();
+        raft.step(Input::ChangeMembers { request: 1, change: change(&[2], &[]) }, &mut output);
+        pass(&mut raft, 5);
+        assert_eq!(raft.configuration().members[&NodeId(2)].incarnation, None, "it was not met yet");
+        raft.step(Input::Met { peer: NodeId(2), incarnation: Incarnation(7) }, &mut output);
+        pass(&mut raft, 5);
+        let named = raft.configuration();
+        assert_eq!(named.members[&NodeId(2)].incarnation, Some(Incarnation(7)));
+        assert!(named.learners.contains(&NodeId(2)), "and not before it has the log is it a voter: {named}");
+    }
+
+    #[test]
+    fn who_has_joined_neither_campaigns_nor_votes_before_it_is_named() {
+        use super::super::RoleName;
+        use super::super::message::{RequestVote, RequestVoteResponse};
+        let mut raft = started(&[1, 2, 3], false);
+        assert!(pass(&mut raft, 50).after_save.is_empty(), "the log names a voter of its number");
+        let vote = RequestVote {
+            campaign_term: Term(1),
+            pre_vote: false,
+            leadership_transfer: false,
+            last: EntryId::NONE,
+        };
+        let body = Body::RequestVote(vote);
+        let message = super::super::Message { from: NodeId(2), to: NodeId(1), term: Term(1), body };
+        let mut output = Output::default();
+        raft.step(Input::Message(message), &mut output);
+        let refused = RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: false };
+        assert_eq!(output.after_save[0].body, Body::RequestVoteResponse(refused));
+        raft.step(Input::AllowVote, &mut output);
+        pass(&mut raft, 50);
+        assert_ne!(raft.role(), RoleName::Follower);
     }
 }

@@ -202,8 +202,8 @@ pub enum VoteRefusal {
         /// This node's last entry.
         ours: EntryId,
     },
-    /// This node has lost its data, and does not know for whom it voted.
-    DataLost,
+    /// This node has joined, or has lost its data, and its log does not name it yet.
+    NotNamed,
     /// A leader was heard of within the shortest election timeout (thesis 4.2.3).
     LeaderAlive {
         /// Who leads.
@@ -314,7 +314,9 @@ impl fmt::Display for VoteRefusal {
             VoteRefusal::OldTerm { ours } => write!(f, "term is over: we are in {ours}"),
             VoteRefusal::AlreadyVoted { candidate } => write!(f, "vote went to {candidate}"),
             VoteRefusal::LogBehind { theirs, ours } => write!(f, "log is behind: {theirs} < {ours}"),
-            VoteRefusal::DataLost => f.write_str("this node lost its data and may have voted already"),
+            VoteRefusal::NotNamed => {
+                f.write_str("this node is not named in its log yet, and may be another one there")
+            }
             VoteRefusal::LeaderAlive { leader } => write!(f, "leader {leader} is alive"),
         }
     }

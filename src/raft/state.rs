@@ -12,8 +12,8 @@ use super::random::Random;
 use super::reads::LocalReads;
 use super::role::{Candidate, Follower, Leader, Role, RoleName};
 use super::snapshot::Incoming;
-use crate::types::{Command, EntryId, Index, NodeId, RequestId, Term};
-use std::collections::BTreeSet;
+use crate::types::{Command, EntryId, Incarnation, Index, NodeId, RequestId, Term};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,8 +62,15 @@ pub enum Input {
     },
     /// What was received as a whole snapshot is none.
     SnapshotRefused,
-    /// A node that has lost its data belongs to the cluster again, as a new member under its old name.
+    /// A node that has joined, or has lost its data, belongs to the cluster: its log says so.
     AllowVote,
+    /// This node has met another, and knows by which random number it can be told from others of its name.
+    Met {
+        /// Which.
+        peer: NodeId,
+        /// The number of its folder.
+        incarnation: Incarnation,
+    },
     /// The application has applied everything up to here.
     Applied {
         /// Its `last_applied`.
@@ -117,7 +124,8 @@ pub struct Start {
     pub hard_state: HardState,
     /// The saved log.
     pub log: Log,
-    /// Whether it may vote: not when it has lost its data, since it no longer knows for whom it voted.
+    /// Whether it may vote: not when it has joined, or has lost its data, and no entry of its log has named
+    /// it as the one that it is: what its log says so far of who votes may speak of another under its number.
     pub may_vote: bool,
     /// Where the election timeouts come from.
     pub seed: u64,
@@ -131,6 +139,8 @@ pub struct RaftState {
     pub(super) configurations: Configurations,
     /// See [`Start::may_vote`].
     pub(super) may_vote: bool,
+    /// The incarnation that each peer has shown last.
+    pub(super) met: BTreeMap<NodeId, Incarnation>,
     pub(super) settings: Settings,
     pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
@@ -174,6 +184,7 @@ impl RaftState {
             boot: start.boot,
             configurations: Configurations::of(start.configuration, &start.log),
             may_vote: start.may_vote,
+            met: BTreeMap::new(),
             settings,
             random,
             term: start.hard_state.term,
@@ -206,6 +217,9 @@ impl RaftState {
             }
             Input::SnapshotRefused => self.on_snapshot_refused(),
             Input::AllowVote => self.may_vote = true,
+            Input::Met { peer, incarnation } => {
+                self.met.insert(peer, incarnation);
+            }
             Input::Applied { index } => self.last_applied = index,
             Input::Saved { term, last } => self.on_saved(term, last, output),
             Input::BatchEnd => self.on_batch_end(output),

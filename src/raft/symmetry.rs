@@ -108,6 +108,7 @@ impl RaftState {
             boot: *boot,
             configurations: self.configurations.renamed(new),
             may_vote: self.may_vote,
+            met: renamed_keys(&self.met, new, |incarnation| *incarnation),
             settings: settings.clone(),
             random: random.clone(),
             term: *term,

@@ -1,7 +1,7 @@
 //! The searches, by name: what each bounds, where it begins, and what it must have come across.
 
-use super::Bounds;
 use super::script::Script;
+use super::{Bounds, changes};
 
 /// A search.
 pub struct Configuration {
@@ -15,8 +15,10 @@ pub struct Configuration {
     pub prefix: fn(&mut Script),
 }
 
-const NONE: Bounds = Bounds {
+/// Where nothing happens.
+pub(super) const NONE: Bounds = Bounds {
     nodes: 3,
+    joining: 0,
     awake: 3,
     candidates: &[1, 2, 3],
     campaigns: None,
@@ -27,6 +29,9 @@ const NONE: Bounds = Bounds {
     reads: 0,
     followers_take_requests: false,
     crashes: 0,
+    changes: &[],
+    transfers: 0,
+    compactions: 0,
     heartbeats: 0,
     max_appends: 6,
     max_append_entries: 16,
@@ -272,6 +277,17 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         },
         prefix: newer_or_longer,
     },
+    changes::ONE_OF_THREE_LEAVES,
+    changes::LEADER_LEAVES,
+    changes::ONE_OF_THREE_IS_REPLACED,
+    changes::TWO_OF_THREE_ARE_REPLACED,
+    changes::JOINT_STEP_IN_PART,
+    changes::BUG_OF_2015,
+    changes::MEMBERS_AND_AN_INSTALL,
+    changes::TRANSFER,
+    changes::SNAPSHOT,
+    changes::SNAPSHOT_OF_ANOTHER_LOG,
+    changes::SNAPSHOT_LATE,
 ];
 
 fn from_nothing(_: &mut Script) {}

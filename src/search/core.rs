@@ -9,14 +9,14 @@
 //! Other moments of a crash need no case of their own: before the batch, or after the save with messages that
 //! did not leave, is the same as a crash between batches with messages that are never delivered.
 
-use super::Fault;
 use super::seen::Seen;
+use super::{Change, Fault};
 use crate::raft::message::{AppendOutcome, Conflict, RequestVoteResponse};
 use crate::raft::{
-    Body, HardState, Input, Log, Message, Note, Output, RaftState, ReadReady, Renaming, RoleName, Settings,
-    Start,
+    Body, Configuration, HardState, Input, Log, MemberChange, Message, Note, Output, RaftState, ReadReady,
+    Renaming, RoleName, Settings, Start,
 };
-use crate::types::{Command, EntryId, Index, NodeId, RequestId};
+use crate::types::{Command, EntryId, Index, Member, NodeId, RequestId, SnapshotLine};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What is on a node's stable storage.
@@ -24,6 +24,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) struct Disk {
     pub hard_state: HardState,
     pub log: Log,
+    /// The one that the log begins under: the first one, or the snapshot's.
+    pub configuration: Configuration,
 }
 
 /// A node without what it has sent.
@@ -41,6 +43,12 @@ pub(super) enum Event<'a> {
     Campaign,
     /// It stops and starts again from its disk.
     Crash,
+    /// It makes a snapshot, and the log before it goes.
+    Compact,
+    /// An operator wants members changed.
+    Change(Change),
+    /// An operator wants this node to lead.
+    Transfer(NodeId),
     /// A client asks it to read; all its reads up to this number wait.
     Read(u64),
     /// A client asks it to write. No two writes have the same number.
@@ -64,10 +72,14 @@ pub(super) struct Ending {
 
 impl Core {
     /// A node that starts for the first time.
-    pub fn new(id: NodeId, configuration: crate::raft::Configuration, settings: &Settings) -> Core {
-        let disk = Disk { hard_state: HardState::default(), log: Log::new(EntryId::NONE, Vec::new()) };
-        let (hard_state, log) = (disk.hard_state, disk.log.clone());
-        let start = Start { id, boot: 1, configuration, hard_state, log, may_vote: true, seed: 0 };
+    pub fn new(id: NodeId, configuration: Configuration, settings: &Settings) -> Core {
+        let log = Log::new(EntryId::NONE, Vec::new());
+        Core::started(id, 1, Disk { hard_state: HardState::default(), log, configuration }, settings)
+    }
+
+    fn started(id: NodeId, boot: u64, disk: Disk, settings: &Settings) -> Core {
+        let Disk { hard_state, log, configuration } = disk.clone();
+        let start = Start { id, boot, configuration, hard_state, log, may_vote: true, seed: 0 };
         let mut raft = RaftState::new(start, settings.clone());
         raft.forget_time();
         Core { raft, disk }
@@ -76,12 +88,7 @@ impl Core {
     /// The same node after a restart from `disk`. A start counts only where messages name it.
     fn restarted(&self, disk: Disk, rules: &Rules) -> Core {
         let boot = self.raft.boot() + u64::from(rules.starts_count);
-        let (hard_state, log) = (disk.hard_state, disk.log.clone());
-        let (id, configuration) = (self.raft.id(), self.raft.configuration().clone());
-        let start = Start { id, boot, configuration, hard_state, log, may_vote: true, seed: 0 };
-        let mut raft = RaftState::new(start, rules.settings.clone());
-        raft.forget_time();
-        Core { raft, disk }
+        Core::started(self.raft.id(), boot, disk, &rules.settings)
     }
 
     /// The same node in a cluster whose nodes have other names.
@@ -92,6 +99,7 @@ impl Core {
                 ..self.disk.hard_state
             },
             log: self.disk.log.renamed(new),
+            configuration: self.disk.configuration.renamed(new),
         };
         Core { raft: self.raft.renamed(new), disk }
     }
@@ -108,10 +116,11 @@ impl Core {
     }
 
     fn run_batch(&self, event: &Event, rules: &Rules) -> Result<Vec<Ending>, Fault> {
-        if matches!(event, Event::Crash) {
-            let core = self.restarted(self.disk.clone(), rules);
-            let (sent, reads, notes) = (Vec::new(), Vec::new(), Vec::new());
-            return Ok(vec![Ending { core, is_torn: false, sent, reads, notes }]);
+        if let Event::Crash = event {
+            return Ok(vec![Ending::silent(self.restarted(self.disk.clone(), rules), Vec::new())]);
+        }
+        if let Event::Compact = event {
+            return Ok(vec![self.compacted()]);
         }
         let mut raft = self.raft.clone();
         let mut output = Output::default();
@@ -120,15 +129,32 @@ impl Core {
         self.carry_out(raft, output, rules)
     }
 
+    /// The same node when a snapshot of all that it has applied is durable. The others hear of that when they
+    /// need what is gone.
+    fn compacted(&self) -> Ending {
+        let Core { mut raft, mut disk } = self.clone();
+        let index = raft.commit_index();
+        let last = raft.log().term_at(index).map(|term| EntryId::new(term, index));
+        let mut output = Output::default();
+        if let Some(last) = last.filter(|last| last.index > disk.log.base().index) {
+            disk.configuration = raft.configuration_at(index).clone();
+            disk.log.compact(last);
+            raft.step(Input::Compacted { last }, &mut output);
+            raft.forget_time();
+        }
+        Ending::silent(Core { raft, disk }, output.notes)
+    }
+
     fn carry_out(
         &self,
         mut raft: RaftState,
         mut output: Output,
         rules: &Rules,
     ) -> Result<Vec<Ending>, Fault> {
-        let now = std::mem::take(&mut output.now);
+        let mut now = std::mem::take(&mut output.now);
+        now.extend(self.disk.with_lines(std::mem::take(&mut output.chunks_to_send)));
         now.iter().try_for_each(|message| self.disk.covers(message))?;
-        let disk = self.disk.saved(&output, usize::MAX);
+        let mut disk = self.disk.saved(&output, usize::MAX);
         self.disk.may_become(&disk)?;
         let mut endings = self.torn_endings(&now, &output, rules);
 
@@ -142,13 +168,16 @@ impl Core {
                 return Err(Fault::new("P8", format!("{raft}: a save leads to another save")));
             }
             sent.append(&mut second.now);
+            sent.extend(disk.with_lines(std::mem::take(&mut second.chunks_to_send)));
             sent.append(&mut second.after_save);
             notes.append(&mut second.notes);
             output.reads.append(&mut second.reads);
         }
         sent.iter().try_for_each(|message| disk.covers(message))?;
+        disk.install(&mut raft, &output, &mut notes);
         self.match_stays(&raft)?;
         requests_are_unique(&raft)?;
+        terms_never_fall(&raft)?;
         // The application applies at once: the core does nothing with `last_applied` but to check it.
         raft.step(Input::Applied { index: raft.commit_index() }, &mut Output::default());
         raft.forget_time();
@@ -162,8 +191,10 @@ impl Core {
         if after.term() != self.raft.term() {
             return Ok(());
         }
-        for (before, now) in self.raft.progress().into_iter().zip(after.progress()) {
-            if now.match_index < before.match_index {
+        let now = after.progress();
+        for before in self.raft.progress() {
+            let now = now.iter().find(|now| now.id == before.id);
+            if let Some(now) = now.filter(|now| now.match_index < before.match_index) {
                 let what = format!("{after}: {} had match={}", now.id, before.match_index);
                 return Err(Fault::new("P6", what));
             }
@@ -197,6 +228,16 @@ fn requests_are_unique(raft: &RaftState) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// P2: terms never fall along a log, also not from what it begins after to its first entry.
+fn terms_never_fall(raft: &RaftState) -> Result<(), Fault> {
+    let base = raft.log().base();
+    let entries = raft.log().after(base.index).iter().map(|entry| entry.term);
+    if std::iter::once(base.term).chain(entries).is_sorted() {
+        return Ok(());
+    }
+    Err(Fault::new("P2", format!("{raft}: terms fall along its log {}", raft.log())))
 }
 
 /// What all nodes of a search have in common.
@@ -244,7 +285,11 @@ fn run_inputs(raft: &mut RaftState, event: &Event, rules: &Rules, output: &mut O
                 win_pre_votes(raft, output);
             }
         }
-        Event::Crash => {}
+        Event::Crash | Event::Compact => {}
+        Event::Change(change) => {
+            raft.step(Input::ChangeMembers { request: 0, change: change.wish() }, output);
+        }
+        Event::Transfer(heir) => raft.step(Input::Transfer { heir: Some(*heir) }, output),
         Event::Read(number) => raft.step(Input::Read { number: *number }, output),
         Event::Propose(number) => {
             let request = RequestId { node: raft.id(), boot: raft.boot(), number: *number };
@@ -261,13 +306,25 @@ fn run_inputs(raft: &mut RaftState, event: &Event, rules: &Rules, output: &mut O
     raft.step(Input::BatchEnd, output);
 }
 
-/// A batch of its own, in which a leader steps down. Nothing leaves with it, and nothing is saved.
+impl Change {
+    fn wish(&self) -> MemberChange {
+        let ids = |ids: &[u16]| ids.iter().copied().map(NodeId).collect::<Vec<NodeId>>();
+        let member = |id| (id, Member { peer: String::new(), client: String::new(), incarnation: None });
+        MemberChange {
+            add: ids(self.add).into_iter().map(member).collect(),
+            remove: ids(self.remove).into_iter().collect(),
+        }
+    }
+}
+
+/// A leader steps down. Nothing leaves with that; if it takes the next step of a change with its last tick,
+/// that is saved with what follows.
 fn let_time_pass(raft: &mut RaftState, output: &mut Output) {
     raft.let_time_pass();
     if raft.role() == RoleName::Leader {
         raft.step(Input::Tick, output);
         raft.step(Input::BatchEnd, output);
-        assert!(output.now.is_empty() && !output.needs_save(), "{raft}: stepping down says nothing");
+        assert!(output.now.is_empty(), "{raft}: stepping down says nothing");
         raft.let_time_pass();
     }
 }
@@ -317,6 +374,36 @@ impl Disk {
         disk
     }
 
+    /// Messages that carry a snapshot, with the only line that it has here: who belongs to the cluster. None
+    /// where it is sent already, or another one has taken its place.
+    fn with_lines(&self, messages: Vec<Message>) -> impl Iterator<Item = Message> + '_ {
+        messages.into_iter().filter_map(|mut message| {
+            let Body::InstallSnapshot(request) = &mut message.body else { return None };
+            if request.snapshot != self.log.base() || request.offset > 0 {
+                return None;
+            }
+            let line = SnapshotLine::from_json(self.configuration.json());
+            (request.lines, request.is_last) = (vec![line.expect("JSON on one line")], true);
+            Some(message)
+        })
+    }
+
+    /// A snapshot that came in this batch is durable, and the log begins after it. A crash between the two
+    /// leaves what a start makes the same of.
+    fn install(&mut self, raft: &mut RaftState, output: &Output, notes: &mut Vec<Note>) {
+        for chunk in &output.chunks {
+            let configuration: Configuration =
+                serde_json::from_str(chunk.lines[0].text()).expect("it was written here");
+            let (last, mut installed) = (chunk.snapshot, Output::default());
+            raft.step(Input::SnapshotReceived { last, configuration: configuration.clone() }, &mut installed);
+            if installed.installed.is_some() {
+                self.log.restart(last);
+                self.configuration = configuration;
+            }
+            notes.append(&mut installed.notes);
+        }
+    }
+
     /// P6: a term never falls, and a vote stays within its term.
     fn may_become(&self, next: &Disk) -> Result<(), Fault> {
         let (before, after) = (self.hard_state, next.hard_state);
@@ -337,6 +424,11 @@ impl Disk {
 }
 
 impl Ending {
+    /// Of a batch in which nothing is said.
+    fn silent(core: Core, notes: Vec<Note>) -> Ending {
+        Ending { core, is_torn: false, sent: Vec::new(), reads: Vec::new(), notes }
+    }
+
     /// What of this a search should have seen once.
     pub fn seen(&self, event: &Event) -> Seen {
         let mut seen = Seen::of_notes(&self.notes);

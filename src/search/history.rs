@@ -5,9 +5,9 @@
 use super::Fault;
 use super::core::Core;
 use super::seen::Seen;
-use crate::raft::{Log, RaftState, ReadReady, Renaming, RoleName};
+use crate::raft::{Configuration, Log, RaftState, ReadReady, Renaming, RoleName};
 use crate::types::{Entry, Index, NodeId, Term};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The past of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,6 +28,10 @@ pub(super) struct Spent {
     pub reads: u8,
     pub crashes: u8,
     pub heartbeats: u8,
+    pub transfers: u8,
+    pub compactions: u8,
+    /// Which of them were asked for, each a bit.
+    pub changes: u8,
     /// Only where they are bounded.
     pub campaigns: u8,
 }
@@ -107,7 +111,7 @@ impl History {
         for raft in cores.iter().map(|core| &core.raft).filter(|raft| raft.role() == RoleName::Leader) {
             let earlier = self.committed.iter().filter(|committed| committed.known_in < raft.term());
             for Committed { entry, .. } in earlier {
-                if raft.log().get(entry.index) != Some(entry) {
+                if !has(raft.log(), entry) {
                     let what = format!("{raft}: leads without the committed {}", entry.id());
                     return Err(Fault::new("P3", what));
                 }
@@ -123,8 +127,9 @@ impl History {
         let mut seen = Seen::default();
         let base = raft.log().first_index().previous();
         let is_committed = |entry: &&Entry| entry.index <= raft.commit_index();
-        for (offset, entry) in raft.log().after(base).iter().take_while(is_committed).enumerate() {
-            if let Some(known) = self.committed.get(offset) {
+        for entry in raft.log().after(base).iter().take_while(is_committed) {
+            let known = usize::try_from(entry.index.0).ok().and_then(|offset| self.committed.get(offset));
+            if let Some(known) = known {
                 if known.entry != *entry {
                     let what =
                         format!("{raft}: {} was committed where it has {}", known.entry.id(), entry.id());
@@ -132,14 +137,17 @@ impl History {
                 }
                 continue;
             }
-            let holds = |core: &&&Core| core.disk.log.get(entry.index) == Some(entry);
+            let holds = |core: &&&Core| has(&core.disk.log, entry);
             let copies: Vec<NodeId> = cores.iter().filter(holds).map(|core| core.raft.id()).collect();
-            if !raft.configuration().has_quorum(|id| copies.contains(&id)) {
+            if !are_quorum(&copies, raft.configuration()) {
                 let what = format!("{raft}: committed {}, which only {copies:?} have on disk", entry.id());
                 return Err(Fault::new("P5", what));
             }
             if entry.term < raft.term() {
                 seen.add("entry of an older term committed");
+            }
+            if entry.configuration.is_some() {
+                seen.add("change committed");
             }
             if entry.request.is_some() {
                 let after_crash = self.spent.crashes > 0;
@@ -168,6 +176,20 @@ impl History {
     }
 }
 
+/// Whether this log has the entry: all that it begins after is committed, and of the last of that it knows
+/// the term.
+fn has(log: &Log, entry: &Entry) -> bool {
+    log.contains(entry.id()) && log.get(entry.index).is_none_or(|own| own == entry)
+}
+
+/// Whether these are more than half of the voters, and in a joint configuration of the old ones too (paper
+/// section 6). Said once more than in the core, so that what is wrong there is not wrong here too.
+fn are_quorum(nodes: &[NodeId], configuration: &Configuration) -> bool {
+    let Configuration { voters, outgoing, .. } = configuration;
+    let are_most = |of: &BTreeSet<NodeId>| nodes.iter().filter(|id| of.contains(id)).count() > of.len() / 2;
+    are_most(voters) && (outgoing.is_empty() || are_most(outgoing))
+}
+
 /// P2: where two logs have the same entry, they are equal up to there. Asked of one node's log, in memory and
 /// on disk, against all others'.
 pub(super) fn logs_match(cores: &[&Core], node: usize) -> Result<(), Fault> {
@@ -190,7 +212,8 @@ fn logs_of(core: &Core) -> [&Log; 2] {
 }
 
 fn two_logs_match(ours: &Log, theirs: &Log) -> bool {
-    let pairs = || ours.after(Index::NONE).iter().zip(theirs.after(Index::NONE));
+    let base = ours.base().index.max(theirs.base().index);
+    let pairs = || ours.after(base).iter().zip(theirs.after(base));
     let differ_at = pairs().position(|(our, their)| our != their).unwrap_or(usize::MAX);
     !pairs().enumerate().any(|(at, (our, their))| at >= differ_at && our.term == their.term)
 }

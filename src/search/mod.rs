@@ -2,7 +2,7 @@
 //! crashes at whatever moment, and the properties asked of each of them.
 //!
 //! ```text
-//!   configurations.rs      which nodes, which bounds, from where: by name
+//!   configurations.rs      which nodes, which bounds, from where: by name (changes.rs: where members change)
 //!        |   script.rs     leads real nodes to where the interesting begins
 //!        v
 //!   explore.rs  --state-->  model.rs  --event-->  core.rs: the real RaftState, driven as Node drives it
@@ -20,6 +20,7 @@
 //! P7 and the rest of P6 are asserted by the core after each step; a panic is a violation like any other.
 
 mod arrivals;
+mod changes;
 mod configurations;
 mod core;
 mod explore;
@@ -47,8 +48,10 @@ use std::time::Instant;
 /// order as they like, and timers may fire whenever they like.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How many nodes vote.
+    /// How many nodes there are.
     pub nodes: usize,
+    /// How many of them, the last ones, know nothing at first and do not belong to the cluster.
+    pub joining: usize,
     /// How many of them, the first ones, do anything; the others are down, all the time.
     pub awake: usize,
     /// Who campaigns. For the others, no time passes without news of a leader.
@@ -69,6 +72,12 @@ pub struct Bounds {
     pub followers_take_requests: bool,
     /// Crashes, each followed by a restart. What is being saved may be on disk, or not, or in part.
     pub crashes: u8,
+    /// Changes of members, each asked for at most once, of nodes that lead.
+    pub changes: &'static [Change],
+    /// Wishes that a leader hand the lead over, to any voter.
+    pub transfers: u8,
+    /// How often a node makes a snapshot of all that it knows to be committed.
+    pub compactions: u8,
     /// Ticks of leaders. What is sent without them arrives as often as it likes anyway.
     pub heartbeats: u8,
     /// AppendEntries of one leader to one follower. An old acceptance and a refusal in turns, each again and
@@ -82,6 +91,15 @@ pub struct Bounds {
     /// Whether refused votes travel, and the answers to AppendEntries of older terms. All they do is end a
     /// campaign or a leadership that is in vain; without them it goes on, and that is looked at.
     pub refusals: bool,
+}
+
+/// A change of members.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Who is to vote.
+    pub add: &'static [u16],
+    /// Who is to leave.
+    pub remove: &'static [u16],
 }
 
 impl Bounds {

@@ -45,6 +45,11 @@ pub(super) enum What {
     Heartbeat,
     Campaign,
     Crash,
+    Compact,
+    /// Which of the bounds' changes.
+    Change(u8),
+    /// To which node.
+    Transfer(u16),
     Read(u32),
     Propose(u32),
     Deliver(u32),
@@ -123,11 +128,12 @@ pub(super) struct Model {
 impl Model {
     /// The space within these bounds.
     pub fn new(bounds: Bounds) -> Model {
-        // One tick without news ends the time in which a leader is held for alive, the next one campaigns.
+        // Two ticks without news end the time in which a leader is held for alive, the next one campaigns.
+        // After one, a learner's last answer still counts.
         let settings = Settings {
             heartbeat_ticks: 1,
-            election_timeout_min_ticks: 1,
-            election_timeout_max_ticks: 2,
+            election_timeout_min_ticks: 2,
+            election_timeout_max_ticks: 3,
             max_append_entries: bounds.max_append_entries,
             max_append_bytes: 1 << 20,
             max_in_flight_messages: 16,
@@ -162,9 +168,13 @@ impl Model {
     /// All nodes new, nothing sent, no past.
     pub fn first_state(&self) -> State {
         let ids = || (0..self.nodes()).map(node_id);
-        let configuration = Configuration::new(ids());
+        let voters = self.nodes() - self.bounds.joining;
+        let configuration = |id| match node_of(id) {
+            node if node < voters => Configuration::new(ids().take(voters)),
+            _ => Configuration::default(),
+        };
         let mut state: State = ids()
-            .map(|id| Core::new(id, configuration.clone(), &self.rules.settings))
+            .map(|id| Core::new(id, configuration(id), &self.rules.settings))
             .map(|core| self.local(self.cores.number(core), vec![Sets::EMPTY; self.nodes()]))
             .collect();
         state.push(self.histories.number(History::default()));
@@ -226,7 +236,8 @@ impl Model {
     /// What can happen to a node without a message.
     fn own_events(&self, state: &[u32], node: usize, visit: &mut impl FnMut(What)) {
         let raft = &self.core(state[node]).raft;
-        let Spent { proposals, reads, crashes, heartbeats, campaigns } = self.history(state).spent;
+        let Spent { proposals, reads, crashes, heartbeats, campaigns, changes, transfers, compactions } =
+            self.history(state).spent;
         let leads = raft.role() == RoleName::Leader;
         let takes_requests = leads || (self.bounds.followers_take_requests && raft.leader().is_some());
         let may_campaign = self.bounds.candidates.contains(&raft.id().0);
@@ -238,6 +249,15 @@ impl Model {
         }
         if crashes < self.bounds.crashes {
             visit(What::Crash);
+        }
+        if compactions < self.bounds.compactions {
+            visit(What::Compact);
+        }
+        let wishes = (0..).take(self.bounds.changes.len());
+        wishes.filter(|wish| leads && changes & (1 << wish) == 0).for_each(|wish| visit(What::Change(wish)));
+        if leads && transfers < self.bounds.transfers {
+            let heirs = raft.configuration().voters.iter().filter(|id| **id != raft.id());
+            heirs.for_each(|heir| visit(What::Transfer(heir.0)));
         }
         if takes_requests && reads < self.bounds.reads {
             visit(self.next_read(state[node]));
@@ -313,7 +333,8 @@ impl Model {
         let spends = match what {
             What::Deliver(_) | What::DeliverLate(_) => outcome.is_torn,
             What::Campaign => outcome.is_torn || self.bounds.campaigns.is_some(),
-            What::Crash | What::Read(_) | What::Propose(_) | What::Heartbeat => true,
+            What::Crash | What::Compact | What::Read(_) | What::Propose(_) | What::Heartbeat => true,
+            What::Change(_) | What::Transfer(_) => true,
         };
         let before = state[self.nodes()];
         if marks == nothing && !spends && outcome.reads.is_empty() {
@@ -335,6 +356,9 @@ impl Model {
         history.spent.crashes += u8::from(restarts);
         match what {
             What::Heartbeat => history.spent.heartbeats += 1,
+            What::Compact => history.spent.compactions += 1,
+            What::Change(number) => history.spent.changes |= 1 << number,
+            What::Transfer(_) => history.spent.transfers += 1,
             What::Propose(_) => history.spent.proposals += 1,
             What::Read(number) => {
                 history.spent.reads += 1;
@@ -431,6 +455,9 @@ impl Model {
             What::Heartbeat => Event::Heartbeat,
             What::Campaign => Event::Campaign,
             What::Crash => Event::Crash,
+            What::Compact => Event::Compact,
+            What::Change(number) => Event::Change(self.bounds.changes[usize::from(number)]),
+            What::Transfer(heir) => Event::Transfer(NodeId(heir)),
             What::Read(number) => Event::Read(u64::from(number)),
             What::Propose(number) => Event::Propose(u64::from(number)),
             What::Deliver(number) => Event::Deliver(self.messages.get(number)),
@@ -491,6 +518,9 @@ impl What {
             What::Heartbeat => 0,
             What::Campaign => 1,
             What::Crash => 2,
+            What::Compact => 3,
+            What::Change(number) => 10 + u32::from(number),
+            What::Transfer(heir) => 20 + u32::from(heir),
             What::Read(number) => 100 + number,
             What::Propose(number) => 500 + number,
             What::Deliver(number) => 1000 + 2 * number,

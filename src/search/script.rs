@@ -61,6 +61,16 @@ impl<'a> Script<'a> {
         self.act(node, What::Crash);
     }
 
+    /// A node makes a snapshot, and the log before it goes.
+    pub fn compact(&mut self, node: u16) {
+        self.act(node, What::Compact);
+    }
+
+    /// An operator asks a node for one of the bounds' changes of members.
+    pub fn change(&mut self, node: u16, number: u8) {
+        self.act(node, What::Change(number));
+    }
+
     /// A client writes at a node.
     pub fn write(&mut self, node: u16) {
         let proposals = self.model.history(&self.state).spent.proposals;

@@ -4,7 +4,7 @@
 use crate::raft::{Note, RoleName, RoleReason, VoteRefusal};
 
 /// Everything that can be seen, each a bit.
-const THINGS: [&str; 20] = [
+const THINGS: [&str; 25] = [
     "leader elected",
     "leader stepped down without a quorum",
     "vote granted",
@@ -25,6 +25,11 @@ const THINGS: [&str; 20] = [
     "read released by the leader",
     "read released by a follower",
     "three terms had leaders",
+    "vote refused: data lost",
+    "members changed",
+    "change committed",
+    "snapshot installed",
+    "lead handed over",
 ];
 
 /// A set of things seen.
@@ -79,7 +84,7 @@ impl Seen {
                     VoteRefusal::OldTerm { .. } => "vote refused: term is over",
                     VoteRefusal::AlreadyVoted { .. } => "vote refused: already voted",
                     VoteRefusal::LogBehind { .. } => "vote refused: log is behind",
-                    VoteRefusal::DataLost => "vote refused: data lost",
+                    VoteRefusal::NotNamed => "vote refused: not named yet",
                     VoteRefusal::LeaderAlive { .. } => "vote refused: leader is alive",
                 }),
                 Note::Truncated { .. } => seen.add("suffix truncated"),

@@ -61,8 +61,14 @@ pub(super) fn colour(raft: &RaftState, messages: usize) -> u64 {
 
 impl Model {
     /// The state that stands for all that differ from this one in names. Nodes that sleep keep theirs, and
-    /// those that campaign take each other's, since the bounds name them.
+    /// those that campaign take each other's, since the bounds name them; and where members change all keep
+    /// theirs, since operators name them too.
     pub fn canonical(&self, state: &[u32], best: &mut State) {
+        if !self.bounds.changes.is_empty() {
+            best.clear();
+            best.extend_from_slice(state);
+            return;
+        }
         let campaigns = |node: usize| self.bounds.candidates.contains(&node_id(node).0);
         let mut places: Vec<usize> = (0..self.nodes()).filter(|node| self.bounds.is_awake(*node)).collect();
         places.sort_by_key(|node| campaigns(*node));

@@ -113,7 +113,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let clock = clock(&config);
     let hello = hello(&config, &own, boot, &storage);
     let NodeStart { recovered, store, base } = start;
-    let raft = start_state(&config, &clock, &hello, recovered, base)?;
+    let raft = start_state(&config, &clock, &hello, recovered, base, storage.may_vote())?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
     let (inbox, outbox) = raft_thread::inbox(&raft);
     let applied = AppliedState { last_applied: store.last_applied(), applied_hash: store.applied_hash() };
@@ -185,7 +185,7 @@ fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDis
         // Known and said when it is sent.
         founding: None,
         address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
-        has_lost_data: !storage.may_vote(),
+        has_lost_data: storage.has_lost_data(),
     }
 }
 
@@ -218,6 +218,7 @@ fn start_state(
     own: &Hello,
     recovered: Recovered,
     configuration: Configuration,
+    may_vote: bool,
 ) -> Result<RaftState, StartError> {
     let seed = getrandom::u64()
         .map_err(|error| StartError::System { what: "draw a random number", error: error.to_string() })?;
@@ -228,7 +229,7 @@ fn start_state(
         id: own.from,
         boot: own.boot,
         configuration,
-        may_vote: !own.has_lost_data,
+        may_vote,
         hard_state: recovered.hard_state,
         log: Log::new(recovered.base, recovered.entries),
         seed,

@@ -55,10 +55,13 @@ pub struct Identity {
     /// The cluster's first configuration: who votes, sorted. None when the node joined the cluster later and
     /// learned from the others who votes.
     pub voters: Vec<NodeId>,
-    /// The node has lost its data, and what it knew of its votes and of the entries that it acknowledged: it
-    /// must not vote yet.
+    /// The node is new in a cluster that was there before it, maybe under the number of one that was: it must
+    /// not vote before it knows that it belongs to it, as the one that it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub must_not_vote: bool,
+    /// And it was a voter, which has lost its data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_lost_data: bool,
     /// The incarnation that each peer has shown first.
     pub peers: BTreeMap<NodeId, Incarnation>,
 }
@@ -91,7 +94,8 @@ impl Identity {
             newest_segment: 0,
             incarnation: opening.incarnation,
             voters,
-            must_not_vote: opening.first_start == FirstStart::Rejoin,
+            must_not_vote: matches!(opening.first_start, FirstStart::Join | FirstStart::Rejoin),
+            has_lost_data: opening.first_start == FirstStart::Rejoin,
             peers: BTreeMap::new(),
         }
     }

@@ -90,10 +90,11 @@ pub enum FirstStart {
     Refused,
     /// The node is one of a new cluster, whose voters are those of `cluster.toml`.
     Bootstrap,
-    /// The node is to be added to a cluster that exists: it learns from the others who votes.
+    /// The node is to be added to a cluster that exists: it learns from the others who votes, and must not
+    /// vote until [`Storage::allow_vote`].
     Join,
-    /// The node is to come back to a cluster that it belongs to, and has lost its data: as with `Join`, but
-    /// it must not vote until [`Storage::allow_vote`].
+    /// The node is to come back to a cluster that it belongs to, and has lost its data: as with `Join`, and
+    /// it says so.
     Rejoin,
 }
 
@@ -210,12 +211,18 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    /// Whether the node may vote and campaign, as far as its disk knows: not when it has lost its data.
+    /// Whether the node may vote and campaign, as far as its disk knows: one that has joined, or has lost its
+    /// data, not before [`Storage::allow_vote`].
     pub fn may_vote(&self) -> bool {
         !self.identity.must_not_vote
     }
 
-    /// Says that a node that has lost its data may vote again; durable when this returns.
+    /// Whether it was a voter that has lost its data, and was not let in again yet.
+    pub fn has_lost_data(&self) -> bool {
+        self.identity.has_lost_data && self.identity.must_not_vote
+    }
+
+    /// Says that a node that has joined, or has lost its data, may vote; durable when this returns.
     pub fn allow_vote(&mut self) -> Result<(), StorageError> {
         self.do_or_give_up(|storage| storage.identity.allow_vote(&mut storage.disk))
     }

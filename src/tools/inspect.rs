@@ -107,7 +107,7 @@ fn nodes_in(folder: &Path) -> Vec<PathBuf> {
 /// Reads the newest snapshot as a start does: its lines must be those of a store. `None` without a snapshot.
 fn read_newest(disk: &FileDisk, inspection: &mut Inspection) -> Option<Content> {
     let read = inspection.open_snapshot(disk).map_err(StorageError::Disk).and_then(|reader| {
-        let content = reader.map(|mut reader| read_content(&mut reader, |_| {}));
+        let content = reader.map(|mut reader| read_content(&mut reader, |_| {}).map(|(content, _)| content));
         content.transpose()
     });
     read.unwrap_or_else(|error| {

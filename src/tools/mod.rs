@@ -93,7 +93,7 @@ enum Verdict {
 
 /// Why nothing came out.
 #[derive(Debug)]
-enum Failure {
+pub enum Failure {
     /// Nothing was done. One line for people.
     Refused(String),
     /// Something failed while it was done. One line for people.

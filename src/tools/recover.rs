@@ -2,15 +2,20 @@
 //! goes on alone, with the data and the log that it has; others join it afterwards.
 //!
 //! ```text
-//!   before   … 40@3  41@3                   term 3, voters n1 n2 n3; n2 and n3 are gone
-//!   after    … 40@3  41@3  42@4             term 4, voted for itself; entry 42 carries: voters n1
-//!   started  … 40@3  41@3  42@4  43@5       elects itself, and its first entry commits all before it
+//!   before    … 40@3  41@3            term 3, voters n1 n2 n3; n2 and n3 are gone
+//!   the term  … 40@3  41@3            term 4, voted for itself: nobody else leads in it
+//!   done      snapshot-42-4.jsonl     all of the log applied, and 42@4, which says: voters n1
+//!   started   snapshot-42-4  |  43@5  the log begins after it; n1 elects itself, and goes on
 //! ```
 //!
-//! One batch in the log does it: it is there as a whole or not at all, and recovering once more only adds
-//! another entry. A configuration is in force from its entry on, committed or not (paper 6), so from then on
-//! this node is the only voter: it wins the next election with its own vote, and the first entry of its term
-//! commits all of its log.
+//! The snapshot does it: when it has its name, the node is a cluster of one, and before that it is the member
+//! that it was. A start takes it as it takes one that a leader sent and whose install was cut short: the log,
+//! which ends before it, goes. What recovers once more only adds another configuration.
+//!
+//! Why not an entry in the log alone. A configuration is in force from its entry on, committed or not (paper
+//! 6), so that would do for this node. But those who join it would learn of the old members first, with the
+//! log or an older snapshot; two of them, empty and under old names, could take each other for the old
+//! majority. With the snapshot nobody hears of old members any more.
 //!
 //! What that breaks, and why it can be done all the same. Raft never lets one voter decide for three: the
 //! others may have acknowledged entries that are not in this log, and those are lost. And the end of this
@@ -24,16 +29,18 @@
 //! same indexes, and with others of before it may even be a majority of the old voters. Two things keep it
 //! from doing harm. It does not count: no vote or acknowledgement of a node that is not in the configuration
 //! does. And it is not heard: the configuration carries another `Founding`, nodes of two foundings refuse
-//! each other's greeting, and whoever joins learns the founding with the log. What old members do among
+//! each other's greeting, and whoever joins learns the founding with the snapshot. What old members do among
 //! themselves nobody can prevent from here: an operator must empty their folders before clients find them,
 //! and let them join as new ones.
 
+use super::content::read_content;
 use super::{Failure, NodeArguments, Verdict, inspect};
 use crate::config::{Config, NodeConfig};
+use crate::kv::{Applied, KvStore};
 use crate::raft::{HardState, Output};
 use crate::storage::{
-    Disk, FileDisk, FirstStart, Identity, Inspection, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage,
-    StorageError,
+    Disk, FileDisk, FirstStart, Identity, Inspection, Opening, Recovered, SEGMENT_LIMIT_BYTES, SnapshotMeta,
+    SnapshotWriter, Storage, StorageError,
 };
 use crate::types::{Command, Configuration, Entry, EntryId, Founding, Incarnation, Member, NodeId};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -83,6 +90,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         confirm(&survivor.cluster, out)?;
     }
     let disk = FileDisk::open(&folder)?;
+    let another = disk.another_handle().map_err(StorageError::Disk)?;
     let opening = Opening {
         cluster: config.cluster.clone(),
         node: id,
@@ -98,8 +106,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
     let random = getrandom::u64().map_err(Failure::refused)?;
     // No founding but the first has the number 0, and none the largest.
     let founding = Founding(random.clamp(1, u64::MAX - 1));
-    let entry = make_cluster_of_one(&mut storage, &recovered, survivor.own, founding)
-        .map_err(|error| Failure::Fault(format!("{error}; recover again")))?;
+    let entry = make_cluster_of_one(&mut storage, another, &recovered, survivor.own, founding)?;
     writeln!(
         out,
         "{id} is a cluster of one now, by entry {entry}, founding {founding}.\n\
@@ -110,35 +117,70 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
     Ok(Verdict::Good)
 }
 
-/// Appends the entry that makes this node the only voter; durable when this returns.
+/// Makes this node the only voter: durably, when this returns. `another` is a handle of the same disk.
 pub fn make_cluster_of_one<D: Disk>(
     storage: &mut Storage<D>,
+    another: D,
     recovered: &Recovered,
     own: Member,
     founding: Founding,
-) -> Result<EntryId, StorageError> {
+) -> Result<EntryId, Failure> {
     let Identity { node: id, incarnation, .. } = *storage.identity();
-    let own = Member { incarnation: Some(incarnation), ..own };
     let term = recovered.hard_state.term.next();
-    let members = [(id, own)].into();
+    let members = [(id, Member { incarnation: Some(incarnation), ..own })].into();
     let configuration = Configuration { voters: [id].into(), members, founding, ..Configuration::default() };
     let entry = Entry {
         term,
         index: last_of(recovered).index.next(),
         request: None,
         command: Command::configuration(),
-        configuration: Some(Arc::new(configuration)),
+        configuration: Some(Arc::new(configuration.clone())),
     };
     let last = entry.id();
-    storage.save(&Output {
-        hard_state: Some(HardState { term, voted_for: Some(id) }),
-        entries: vec![entry],
-        ..Output::default()
-    })?;
-    if !storage.may_vote() {
-        storage.allow_vote()?;
+    // What might be refused comes first.
+    let store = apply_all(storage, recovered, &entry)?;
+    let meta = SnapshotMeta { last, applied_hash: store.applied_hash(), configuration };
+    let hard_state = Some(HardState { term, voted_for: Some(id) });
+    let write = || -> Result<(), StorageError> {
+        storage.save(&Output { hard_state, ..Output::default() })?;
+        let view = store.view();
+        let mut writer =
+            SnapshotWriter::begin(another, &storage.identity().cluster, &meta, view.head().lines)?;
+        view.lines().try_for_each(|line| writer.write(&line))?;
+        writer.finish()?;
+        // It is done, and a start would do the rest as well: all but that others may join with new folders.
+        storage.compact(last)?;
+        storage.restart_log(last, &[])?;
+        storage.forget_peers(|_| true)?;
+        if !storage.may_vote() {
+            storage.allow_vote()?;
+        }
+        Ok(())
+    };
+    write().map(|()| last).map_err(|error| Failure::Fault(format!("{error}; recover again")))
+}
+
+/// What the whole log leads to, this entry included.
+fn apply_all<D: Disk>(
+    storage: &mut Storage<D>,
+    recovered: &Recovered,
+    entry: &Entry,
+) -> Result<KvStore, Failure> {
+    let mut store = KvStore::new();
+    if let Some(SnapshotMeta { last, .. }) = recovered.snapshot
+        && let Some(mut reader) = storage.open_snapshot(last)?
+    {
+        (_, store) = read_content(&mut reader, |_| {})?;
     }
-    Ok(last)
+    for entry in recovered.entries.iter().chain([entry]) {
+        if let Applied::Unknown { op } = store.apply(entry) {
+            let id = entry.id();
+            return Err(Failure::refused(format!(
+                "nothing was done: entry {id} is a {op:?}, which this version does not know"
+            )));
+        }
+    }
+    Ok(store)
 }
 
 fn last_of(recovered: &Recovered) -> EntryId {

@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
 fn verify(arguments: &Arguments) -> Result<Backup, Failure> {
     let mut reader = SnapshotReader::open_backup(&arguments.file).map_err(StorageError::Disk)?;
     let bar = bar(&reader, "verifying")?;
-    let content = read_content(&mut reader, |bytes| bar.set_position(bytes))
+    let (content, _) = read_content(&mut reader, |bytes| bar.set_position(bytes))
         .map_err(|error| Failure::refused(format!("{}; nothing was restored", error.without_advice())))?;
     bar.finish_and_clear();
     let announced = reader.announced().cloned().ok_or_else(|| Failure::refused("the file is empty"))?;

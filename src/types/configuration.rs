@@ -63,7 +63,8 @@ pub struct Member {
     pub peer: String,
     /// Its address for clients.
     pub client: String,
-    /// It has lost its data, and is the same member only with this incarnation from then on.
+    /// By which it is told from others that had or may get its number. Whoever came with the cluster's first
+    /// configuration has none here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
 }

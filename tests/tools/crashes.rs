@@ -6,7 +6,7 @@ use raftkv::storage::{
     Disk, Failure, FirstStart, MemoryDisk, Opening, Recovered, Storage, StorageError, restore,
 };
 use raftkv::tools::make_cluster_of_one;
-use raftkv::types::{Entry, Founding, Member, NodeId};
+use raftkv::types::{Founding, Member, NodeId};
 
 /// What a power cut leaves: the least, the most, or something between that a number settles.
 fn cut(disk: &MemoryDisk, way: usize) {
@@ -101,12 +101,8 @@ fn survivor() -> MemoryDisk {
 fn recovered(disk: &MemoryDisk) -> Result<(), StorageError> {
     let (mut storage, recovered) = start(disk)?;
     let own = Member { peer: "h:1".to_owned(), client: "h:2".to_owned(), incarnation: None };
-    make_cluster_of_one(&mut storage, &recovered, own, Founding(7)).map(drop)
-}
-
-/// Where the log names a cluster of one.
-fn cluster_of_one(entries: &[Entry]) -> Option<&Entry> {
-    entries.iter().find(|entry| entry.configuration.is_some())
+    let made = make_cluster_of_one(&mut storage, disk.clone(), &recovered, own, Founding(7));
+    made.map(drop).map_err(|_| StorageError::GivenUp)
 }
 
 #[test]
@@ -114,24 +110,29 @@ fn a_recovery_that_is_cut_short_is_there_as_a_whole_or_not_at_all() {
     let (mut before, mut after) = (0, 0);
     at_every_operation(&survivor(), recovered, |disk, what| {
         let (_, found) = start(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_eq!(found.entries[..5], entries(2, 0..5), "{what}");
-        match cluster_of_one(&found.entries) {
+        match &found.snapshot {
             None => {
-                assert_eq!((found.hard_state, found.entries.len()), (hard_state(2, Some(3)), 5), "{what}");
+                // It may have begun the term already, which binds it to nobody else.
+                let states = [hard_state(2, Some(3)), hard_state(3, Some(1))];
+                assert!(states.contains(&found.hard_state), "{what}: {:?}", found.hard_state);
+                assert_eq!(found.entries, entries(2, 0..5), "{what}");
                 before += 1;
             }
-            Some(entry) => {
-                assert_eq!((entry.id(), found.entries.len()), (id(3, 5), 6), "{what}");
+            Some(meta) => {
+                assert_eq!((meta.last, &found.entries[..]), (id(3, 5), &[][..]), "{what}");
+                assert_eq!(meta.configuration.voters, [NodeId(1)].into(), "{what}");
                 assert_eq!(found.hard_state, hard_state(3, Some(1)), "{what}");
                 after += 1;
             }
         }
         recovered(disk).unwrap_or_else(|error| panic!("{what}: again: {error}"));
-        let (_, found) = start(disk).expect("a folder");
-        let configuration = found.entries.last().and_then(|entry| entry.configuration.clone());
-        let configuration = configuration.expect("the last entry carries it");
-        assert_eq!(configuration.voters, [NodeId(1)].into(), "{what}");
-        assert_eq!(configuration.founding, Founding(7), "{what}");
+        let (mut storage, found) = start(disk).expect("a folder");
+        assert_eq!(found.entries, [], "{what}: who joins must not learn of the old members");
+        let meta = found.snapshot.expect("a snapshot");
+        assert_eq!(meta.configuration.founding, Founding(7), "{what}");
+        let reader = storage.open_snapshot(meta.last).expect("a disk").expect("it is there");
+        let lines: Vec<String> = reader.map(|line| line.expect("a line")).collect();
+        assert_eq!(lines, [r#"{"key":"k","value":4}"#], "{what}");
     });
     assert!(before > 0 && after > 0, "{before} before, {after} after");
 }

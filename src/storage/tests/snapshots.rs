@@ -393,23 +393,25 @@ fn a_snapshot_with_fewer_lines_than_announced_is_a_broken_invariant() {
 }
 
 #[test]
-fn a_node_that_joins_learns_who_votes_and_one_that_lost_its_data_must_not_vote_until_it_is_told() {
-    for (first_start, may_vote) in [(FirstStart::Join, true), (FirstStart::Rejoin, false)] {
+fn a_node_that_joins_or_lost_its_data_learns_who_votes_and_must_not_vote_until_it_is_told() {
+    for (first_start, has_lost_data) in [(FirstStart::Join, false), (FirstStart::Rejoin, true)] {
         let disk = MemoryDisk::new();
         let opening = Opening { first_start, ..opening() };
         let (mut storage, recovered) = Storage::open(disk.clone(), &opening).unwrap();
         assert_eq!(Model::from(recovered), Model::default());
         assert_eq!(storage.identity().voters, []);
-        assert_eq!(storage.may_vote(), may_vote);
+        assert!(!storage.may_vote());
+        assert_eq!(storage.has_lost_data(), has_lost_data);
         storage.raise_boot().unwrap();
         drop(storage);
         // Later starts take the voters of `cluster.toml` as they are, and what is known to the disk stays.
         let voters = vec![NodeId(7)];
         let later = Opening { first_start: FirstStart::Bootstrap, voters, ..opening };
         let (mut storage, _) = Storage::open(disk.clone(), &later).unwrap();
-        assert_eq!((storage.identity().boot, storage.may_vote()), (1, may_vote));
+        assert_eq!((storage.identity().boot, storage.may_vote()), (1, false));
+        assert_eq!(storage.has_lost_data(), has_lost_data);
         storage.allow_vote().unwrap();
-        assert!(storage.may_vote());
+        assert!(storage.may_vote() && !storage.has_lost_data());
         drop(storage);
         disk.crash();
         assert!(Storage::open(disk.clone(), &later).unwrap().0.may_vote());
