@@ -30,6 +30,8 @@
 //!            apply 1 2 [to=5]   the applications of nodes 1 and 2 apply what is committed, and answer
 //!                               the clients that asked there
 //! operators  change 1 [add="4 5"] [remove=3]   ask node 1 to let these nodes vote, and to let those go
+//!            meet 1 peer=4      node 4 has shown node 1 its folder, by which it is told from others that had
+//!                               its number: the log is to name it so before it votes
 //!            transfer 1 [to=2]  asks node 1 to hand the lead over
 //! snapshots  compact 1 [to=9]   the application of node 1 has a durable snapshot; the log before it goes
 //!            hold_installs 3    snapshots that node 3 has wholly received wait for a word: each time

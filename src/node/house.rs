@@ -102,9 +102,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     pub(super) fn write_chunks(&mut self, output: &mut Output) -> Result<(), Fault> {
         for chunk in std::mem::take(&mut output.chunks) {
             self.storage.receive_chunk(chunk.snapshot, chunk.offset, &chunk.lines)?;
-            if chunk.is_last {
-                self.received = Some(chunk.snapshot);
-            }
+            // Nothing follows the last piece but the beginning of a newer snapshot, in place of this one.
+            self.received = chunk.is_last.then_some(chunk.snapshot);
         }
         Ok(())
     }

@@ -71,7 +71,8 @@ impl Members {
         let arrived = next.voters.difference(&before.voters).count();
         let left = before.voters.difference(&next.voters).count();
         let seen = [
-            (next.next_voters.is_some(), "learner added"),
+            (next.next_voters.is_some() && next.learners != before.learners, "learner added"),
+            (names_learners(&before, next), "learner named by its incarnation"),
             (next.is_joint(), "joint configuration committed"),
             (next.is_joint() && arrived > 0, "learner promoted"),
             (next.is_joint() && arrived > 1 && left > 1, "several members replaced at once"),
@@ -87,6 +88,9 @@ impl Members {
         if before.is_joint() {
             return next.voters == before.voters && !next.is_joint() && next.next_voters.is_none();
         }
+        if before.next_voters.is_some() && names_learners(before, next) {
+            return true;
+        }
         if next.is_joint() && next.outgoing != before.voters {
             return false;
         }
@@ -95,6 +99,17 @@ impl Members {
         }
         self.asked.values().any(|(change, is_refused)| !is_refused && leads_to(before, change, next))
     }
+}
+
+/// Whether all that is new is by which incarnations learners are to be told from others of their numbers.
+fn names_learners(before: &Configuration, next: &Configuration) -> bool {
+    let mut named = before.clone();
+    for (id, member) in next.members.iter().filter(|(id, _)| before.learners.contains(id)) {
+        if let Some(known) = named.members.get_mut(id) {
+            known.incarnation = member.incarnation;
+        }
+    }
+    named == *next && named != *before
 }
 
 /// Whether this is the first step of that change. Adding nobody and removing learners only gives a change up.

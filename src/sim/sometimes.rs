@@ -82,6 +82,7 @@ const EXPECTED: &[&str] = &[
     "change of members refused",
     "change of members lost",
     "learner added",
+    "learner named by its incarnation",
     "learner promoted",
     "learner taken back",
     "voter removed",

@@ -82,6 +82,11 @@ pub enum Command {
         #[arg(key)]
         remove: Option<String>,
     },
+    Meet {
+        id: Id,
+        #[arg(key)]
+        peer: Id,
+    },
     Transfer {
         id: Id,
         #[arg(key)]
@@ -215,6 +220,7 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
             }
         }
         Command::Change { .. }
+        | Command::Meet { .. }
         | Command::Transfer { .. }
         | Command::Compact { .. }
         | Command::HoldInstalls(_)
@@ -263,6 +269,7 @@ fn run(cluster: &mut Cluster, command: &Command) -> Outcome {
 fn operate(cluster: &mut Cluster, command: &Command) -> Outcome {
     match command {
         Command::Change { id, add, remove } => cluster.change(id.0, &ids(add)?, &ids(remove)?)?,
+        Command::Meet { id, peer } => cluster.meet(id.0, peer.0)?,
         Command::Transfer { id, to } => cluster.transfer(id.0, to.map(|id| id.0))?,
         Command::Compact { id, to } => cluster.compact(id.0, to.map(Index))?,
         Command::HoldInstalls(id) => cluster.node(id.0)?.installs_held = true,

@@ -6,7 +6,7 @@ use crate::network::Filter;
 use crate::show;
 use crate::snapshot::Snapshot;
 use raftkv::raft::{Input, MemberChange};
-use raftkv::types::{EntryId, Index, Member, NodeId};
+use raftkv::types::{EntryId, Incarnation, Index, Member, NodeId};
 
 impl Cluster {
     /// An operator of this node wants members changed.
@@ -22,6 +22,12 @@ impl Cluster {
         let request = node.changes;
         let what = format!("change {request} adds {add:?} removes {remove:?}");
         self.batch(id, &what, vec![Input::ChangeMembers { request, change }])
+    }
+
+    /// A peer has shown this node by which incarnation it is told from others of its number.
+    pub fn meet(&mut self, id: NodeId, peer: NodeId) -> Result<(), String> {
+        let incarnation = Incarnation(u64::from(peer.0));
+        self.batch(id, &format!("{peer} shows itself"), vec![Input::Met { peer, incarnation }])
     }
 
     /// Somebody wants this node to hand over the lead.
