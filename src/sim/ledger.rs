@@ -75,7 +75,7 @@ impl Ledger {
         let Some(machine) = machines.get(&id) else { return Ok(()) };
         let Some(process) = &machine.process else { return Ok(()) };
         let raft = process.node.raft();
-        self.one_leader_a_term(raft, sometimes)?;
+        self.one_leader_a_term(raft, batch, sometimes)?;
         self.entries_are_unique(raft, batch, sometimes)?;
         monotone(machine, batch)?;
         self.check_effects(machine, batch, sometimes)?;
@@ -93,9 +93,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// P1, over all time.
-    fn one_leader_a_term(&mut self, raft: &RaftState, sometimes: &mut Sometimes) -> Checked {
-        if raft.role() != RoleName::Leader {
+    /// P1, over all time. Where a batch fails in which a term begins, that term may never have been.
+    fn one_leader_a_term(&mut self, raft: &RaftState, batch: &Batch, sometimes: &mut Sometimes) -> Checked {
+        let counts = batch.error.is_none() || raft.term() <= batch.hard_state_before.term;
+        if raft.role() != RoleName::Leader || !counts {
             return Ok(());
         }
         let newest = self.leaders.last_key_value().map(|(term, leader)| (*term, *leader));
@@ -169,8 +170,10 @@ impl Ledger {
                 continue;
             }
             let copies: Vec<NodeId> = holders(machines, entry.id());
+            // Its own save was done, if that is what it counted, also where the batch failed after it.
+            let has_saved = machines.get(&id).is_some_and(|machine| machine.may_have(entry.id()));
             // It may have been committed before the batch changed the members, or after.
-            let has_it = |id: NodeId| copies.contains(&id);
+            let has_it = |other: NodeId| copies.contains(&other) || (has_saved && other == id);
             if !raft.configuration().has_quorum(has_it) && !batch.configuration_before.0.has_quorum(has_it) {
                 let what = format!("{id} committed {}, which only {copies:?} have on disk", entry.id());
                 return Err(Violation::new("P5", what));

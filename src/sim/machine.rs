@@ -368,6 +368,11 @@ impl Machine {
         self.lost.as_ref().unwrap_or(&self.durable)
     }
 
+    /// Whether this entry was about to become durable when the process ended, and may have.
+    pub fn may_have(&self, id: EntryId) -> bool {
+        self.attempted.as_ref().is_some_and(|attempted| attempted.contains(id))
+    }
+
     /// Ends the process. With `keeping`, the machine loses power too, and `keeping` chooses what survives of
     /// what was not synced; without, all that was written is still there to be read.
     pub fn stop(&mut self, keeping: Option<&mut dyn FnMut(usize) -> usize>) -> Option<Process> {
