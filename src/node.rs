@@ -263,7 +263,7 @@ pub struct Node<D: Disk, T> {
     /// What the log begins after, when that was received and the application has not got it yet.
     to_install: Option<SnapshotMeta>,
     /// The entry with the members that were looked at last.
-    members_kept: Index,
+    members_kept: Arc<Configuration>,
     /// The newest version that each peer knows, as it said when it connected last.
     versions: BTreeMap<NodeId, u32>,
     /// The application waits for work.
@@ -294,7 +294,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             operations: Operations::new(),
             received: None,
             to_install: None,
-            members_kept: Index::NONE,
+            members_kept: Arc::default(),
             versions: BTreeMap::new(),
             settings,
             is_polling: false,
@@ -313,8 +313,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         NodeStatus::of(&self.raft)
     }
 
-    /// Compares the incarnation that a peer has shown with the one remembered, or remembers it, durably. An
-    /// error of the disk is fatal.
+    /// Compares the incarnation that a peer has shown with the one that the log names, or else with the one
+    /// remembered, or remembers it, durably. An error of the disk is fatal.
     ///
     /// Of a node that does not belong to the cluster nothing is remembered, so that it may be added with
     /// another. It is not refused: it may have been added while this node was away.
@@ -323,9 +323,13 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
-        let remembered = match self.raft.configuration().is_member(peer) {
-            true => self.storage.remember_peer(peer, incarnation)?,
-            false => RememberedPeer::Known,
+        let configuration = self.raft.configuration();
+        let named = configuration.members.get(&peer).and_then(|member| member.incarnation);
+        let remembered = match named {
+            Some(named) if named == incarnation => RememberedPeer::Known,
+            Some(remembered) => RememberedPeer::Different { remembered },
+            None if configuration.is_member(peer) => self.storage.remember_peer(peer, incarnation)?,
+            None => RememberedPeer::Known,
         };
         if !matches!(remembered, RememberedPeer::Different { .. }) {
             self.raft.step(Input::Met { peer, incarnation }, &mut self.output);

@@ -129,7 +129,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             rim.settle(ticket, OperationOutcome::SnapshotTaken(base));
         }
         self.vote_from_now_on()?;
-        self.forget_those_who_left(rim)
+        self.keep_members(rim)
     }
 
     /// A snapshot is there whole, if it is sound. From when it is durable, a start would use it; so the log
@@ -186,16 +186,26 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         self.snapshots.is_due(size, self.raft.is_sending_snapshot())
     }
 
-    /// A node that has left may come back with another folder, once it is certain that it has left.
-    fn forget_those_who_left(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
-        let index = self.raft.configuration_index();
-        if index == self.members_kept || index > self.raft.commit_index() {
+    /// Who was met before this node knew that it belongs to the cluster is remembered from now on, so that it
+    /// would be known again with another folder. A node that has left may come back with another, once it is
+    /// certain that it has left.
+    fn keep_members(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
+        let configuration = self.raft.shared_configuration();
+        if configuration == self.members_kept {
             return Ok(());
         }
-        self.members_kept = index;
-        let configuration = self.raft.configuration();
-        rim.members(configuration, true);
-        Ok(self.storage.forget_peers(|peer| !configuration.is_member(peer))?)
+        for (peer, incarnation) in self.raft.met() {
+            let member = configuration.members.get(peer);
+            if configuration.is_member(*peer) && member.is_none_or(|member| member.incarnation.is_none()) {
+                self.storage.remember_peer(*peer, *incarnation)?;
+            }
+        }
+        if self.raft.configuration_index() <= self.raft.commit_index() {
+            rim.members(&configuration, true);
+            self.storage.forget_peers(|peer| !configuration.is_member(peer))?;
+            self.members_kept = configuration;
+        }
+        Ok(())
     }
 
     /// Answers operators whose wish has come to something.

@@ -462,6 +462,11 @@ impl RaftState {
         self.configurations.shared()
     }
 
+    /// The peers that this node has met in this start, and by which incarnation each can be told.
+    pub fn met(&self) -> &BTreeMap<NodeId, Incarnation> {
+        &self.met
+    }
+
     /// Whether a follower is being sent a snapshot.
     pub fn is_sending_snapshot(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };

@@ -399,7 +399,7 @@ impl Ledger {
 
 /// Who has an entry on disk.
 pub(super) fn holders(machines: &Machines, id: EntryId) -> Vec<NodeId> {
-    machines.values().filter(|machine| machine.remembered().contains(id)).map(|machine| machine.id).collect()
+    machines.values().filter(|machine| machine.has(id)).map(|machine| machine.id).collect()
 }
 
 fn lacks_nothing(raft: &RaftState, committed: &[(Entry, Term)]) -> Checked {

@@ -4,7 +4,7 @@
 use super::application::tickets;
 use super::chance::stream;
 use super::faults::{FaultClass, Trouble};
-use super::machine::{Batch, Condition, Process, StartFailure, Started};
+use super::machine::{Batch, Condition, Machine, Process, StartFailure, Started};
 use super::world::{Happening, World};
 use super::{Checked, Violation};
 use crate::checker::Outcome;
@@ -98,7 +98,11 @@ impl World {
             (machine.last_boot(), machine.durable.last(), machine.life, machine.tick_ms);
         let delay_ms = stream(self.plan.seed, "tick", (id.0.into(), life)).u64(0..=tick_ms);
         self.network.reconnect_all(id);
+        let rejoins = machine.condition == Condition::Rejoins;
         self.after(delay_ms, Happening::Tick { node: id, life });
+        if rejoins {
+            self.after(delay_ms, Happening::Knock { node: id, life });
+        }
         self.wake(id);
         self.tell(|| format!("{id} starts, boot {boot}, last={last}{started}"));
         let flags = [
@@ -114,8 +118,8 @@ impl World {
     }
 
     /// P14: only damaged and empty folders are refused. A person sees the message and does something: puts
-    /// the copy back that was taken before the bit turned over; or, wrongly, tells an empty node that it is
-    /// a new cluster's.
+    /// the copy back that was taken before the bit turned over; tells an empty node that it has lost its data;
+    /// or, wrongly, that it is a new cluster's.
     fn is_refused(&mut self, id: NodeId, why: &str) -> Checked {
         let Some(machine) = self.machines.get_mut(&id) else { return Ok(()) };
         self.trace.line(super::Detail::Timeline, self.now_ms, || format!("{id} refuses to start: {why}"));
@@ -130,9 +134,14 @@ impl World {
             }
             Condition::Empty => {
                 self.sometimes.saw("empty disk refused");
-                machine.begin_anew();
+                if stream(self.plan.seed, "person", (id.0.into(), 0)).u8(0..4) == 0 {
+                    machine.begin_anew();
+                } else {
+                    machine.rejoin();
+                    self.ledger.members.lets_in_again(id);
+                }
             }
-            Condition::Sound | Condition::Anew => {
+            Condition::Sound | Condition::Anew | Condition::Rejoins => {
                 return Err(Violation::new("P14", format!("{id} refuses to start: {why}")));
             }
         }
@@ -277,7 +286,7 @@ impl World {
     /// other node has met it, as happens within moments of a cluster's first start: without a memory of who
     /// was there nobody could know.
     pub fn wipe(&mut self, id: NodeId, trouble: Trouble, mut chance: fastrand::Rng) {
-        let lost = self.machines.values().filter(|machine| machine.lost.is_some()).count();
+        let lost = self.machines.values().filter(|machine| machine.was_wiped()).count();
         // Where members change, so does what a majority is.
         if self.plan.has(FaultClass::MemberChanges) {
             return;
@@ -286,13 +295,14 @@ impl World {
         let is_known = self.machines.keys().all(|other| *other == id || self.met.contains(&(*other, id)));
         // Once is enough: what came after it has nothing that anybody counts on, and may be about to begin
         // anew.
-        let is_gone_already = self.machines.get(&id).is_some_and(|machine| machine.lost.is_some());
+        let is_gone_already = self.machines.get(&id).is_some_and(Machine::was_wiped);
         if lost >= may_lose || !is_known || is_gone_already {
             return;
         }
         self.tell(|| format!("{trouble}: {id} loses power and all its data"));
         self.sometimes.saw("disk wiped");
         self.lose_power(id, &mut chance);
+        self.met.retain(|(who, _)| *who != id);
         let lies = self.plan.has(FaultClass::LyingDisks);
         if let Some(machine) = self.machines.get_mut(&id) {
             machine.wipe(lies);

@@ -3,7 +3,8 @@
 
 use super::Violation;
 use super::durable::Durable;
-use super::plan::Plan;
+use super::faults::FaultClass;
+use super::plan::{Plan, TICK_MS};
 use super::snapshots::{Restored, Unreadable, Writing, restore};
 use crate::kv::KvStore;
 use crate::node::{Event, Fault, Node, OperationOutcome, Rejection, Rim, Work};
@@ -11,7 +12,7 @@ use crate::raft::{Body, Configuration, HardState, Log, Note, RaftState, Start};
 use crate::storage::{
     FirstStart, MemoryDisk, Opening, Recovered, RememberedPeer, Storage, StorageError, Unsound,
 };
-use crate::types::{EntryId, Incarnation, Index, NodeId, RequestId, Term};
+use crate::types::{EntryId, Incarnation, Index, Member, NodeId, RequestId, Term};
 use crate::wire::client::Read;
 use crate::wire::peer::{Envelope, NEWEST_VERSION};
 use std::collections::{BTreeMap, VecDeque};
@@ -114,7 +115,7 @@ pub(super) struct Batch {
 pub(super) struct Process {
     pub node: Node<MemoryDisk, Ticket>,
     pub boot: u64,
-    pub peers_inbox: VecDeque<(Envelope, Incarnation)>,
+    pub peers_inbox: VecDeque<FromPeer>,
     /// What the application and the writer of snapshots have said.
     pub application_inbox: VecDeque<Event<Ticket>>,
     pub clients_inbox: VecDeque<Event<Ticket>>,
@@ -140,6 +141,14 @@ pub(super) struct Process {
     pub transferring_ticks: u64,
 }
 
+/// What comes from a peer, which has shown this incarnation.
+#[derive(Debug)]
+pub(super) enum FromPeer {
+    Message(Envelope, Incarnation),
+    /// It has lost its data, and wants to be let in again.
+    Knock(NodeId, Incarnation),
+}
+
 /// A node's machine.
 pub(super) struct Machine {
     pub id: NodeId,
@@ -152,6 +161,8 @@ pub(super) struct Machine {
     attempted: Option<Durable>,
     /// What a disk held that was wiped: it speaks for the node that was, not for the one that came after it.
     pub lost: Option<Durable>,
+    /// How its folder began.
+    first_start: FirstStart,
     pub condition: Condition,
     incarnation: Incarnation,
     last_boot: u64,
@@ -175,6 +186,8 @@ pub(super) enum Condition {
     Empty,
     /// Everything was gone, and it has begun anew, under its old id.
     Anew,
+    /// Everything was gone, and it comes back as somebody new, who does not vote yet.
+    Rejoins,
 }
 
 /// What a start found.
@@ -229,10 +242,12 @@ impl StartFailure {
 pub(super) const CLUSTER: &str = "sim";
 
 impl Machine {
-    pub fn new(id: NodeId, tick_ms: u64, lies: bool) -> Machine {
+    pub fn new(id: NodeId, plan: &Plan) -> Machine {
+        let is_first = plan.first_voters().contains(&id);
         Machine {
             id,
-            disk: new_disk(lies),
+            disk: new_disk(plan.has(FaultClass::LyingDisks)),
+            first_start: if is_first { FirstStart::Bootstrap } else { FirstStart::Join },
             process: None,
             life: 0,
             durable: Durable::nothing(),
@@ -241,7 +256,7 @@ impl Machine {
             condition: Condition::Sound,
             incarnation: Incarnation(1_000 + u64::from(id.0)),
             last_boot: 0,
-            tick_ms,
+            tick_ms: TICK_MS,
             is_paused: false,
             is_held_down: false,
         }
@@ -302,22 +317,21 @@ impl Machine {
 
     /// Those that the cluster is made of know each other; the others know nobody.
     fn first_configuration(&self, plan: &Plan) -> Configuration {
-        let voters = plan.first_voters();
-        if voters.contains(&self.id) { Configuration::new(voters) } else { Configuration::default() }
+        match self.first_start {
+            FirstStart::Bootstrap | FirstStart::Refused => Configuration::new(plan.first_voters()),
+            FirstStart::Join | FirstStart::Rejoin => Configuration::default(),
+        }
     }
 
     fn opening(&self, plan: &Plan) -> Opening {
-        let first_start = match self.last_boot {
-            0 if plan.first_voters().contains(&self.id) => FirstStart::Bootstrap,
-            0 => FirstStart::Join,
-            _ => FirstStart::Refused,
-        };
+        let first_start = if self.last_boot == 0 { self.first_start } else { FirstStart::Refused };
         Opening {
             cluster: CLUSTER.to_owned(),
             node: self.id,
             voters: plan.first_voters(),
             first_start,
             incarnation: self.incarnation,
+            joins_after_boot: self.incarnation.0 * 1_000,
             segment_limit_bytes: plan.segment_limit_bytes,
         }
     }
@@ -363,9 +377,43 @@ impl Machine {
         self.last_boot = 0;
     }
 
-    /// What the node has on disk that the others know; a node that came after a wiped one has nothing.
-    pub fn remembered(&self) -> &Durable {
-        self.lost.as_ref().unwrap_or(&self.durable)
+    /// Somebody has said of an empty folder that it is a node's which has lost its data.
+    pub fn rejoin(&mut self) {
+        self.condition = Condition::Rejoins;
+        self.first_start = FirstStart::Rejoin;
+        self.incarnation = Incarnation(3_000 + u64::from(self.id.0));
+        self.last_boot = 0;
+    }
+
+    /// Whether it was let in again by now, as somebody new with a vote: what it had as another does not count
+    /// any more.
+    pub fn is_let_in_again(&mut self) -> bool {
+        let Some(process) = self.process.as_ref().filter(|_| self.condition == Condition::Rejoins) else {
+            return false;
+        };
+        let member = process.node.raft().configuration().members.get(&self.id);
+        let is_named = member.is_some_and(|member| member.incarnation == Some(self.incarnation));
+        if is_named {
+            (self.condition, self.lost) = (Condition::Sound, None);
+        }
+        is_named
+    }
+
+    /// Whether its disk was ever wiped.
+    pub fn was_wiped(&self) -> bool {
+        self.lost.is_some() || self.first_start == FirstStart::Rejoin
+    }
+
+    /// Whether the node has this entry on disk, as far as the others can know. What was wiped they count on
+    /// still; of one that began anew they know nothing, of one that is being let in again what it says.
+    pub fn has(&self, id: EntryId) -> bool {
+        match &self.lost {
+            Some(lost) if self.condition == Condition::Rejoins => {
+                lost.contains(id) || self.durable.contains(id)
+            }
+            Some(lost) => lost.contains(id),
+            None => self.durable.contains(id),
+        }
     }
 
     /// Whether this entry was about to become durable when the process ended, and may have.
@@ -466,11 +514,21 @@ impl Process {
 
     /// Peers first, then the application, then clients, then time, as the server does.
     fn take_all(&mut self, recorder: &mut Recorder) -> Result<(), StorageError> {
-        while let Some((envelope, incarnation)) = self.peers_inbox.pop_front() {
-            let from = envelope.message.from;
-            let is_known = self.accepts(from, incarnation)?;
-            assert!(is_known, "{from} is taken for another node");
-            self.node.take(Event::Peer(envelope), recorder);
+        while let Some(news) = self.peers_inbox.pop_front() {
+            match news {
+                FromPeer::Message(envelope, incarnation) => {
+                    let from = envelope.message.from;
+                    let is_known = self.accepts(from, incarnation)?;
+                    assert!(is_known, "{from} is taken for another node");
+                    self.node.take(Event::Peer(envelope), recorder);
+                }
+                FromPeer::Knock(peer, incarnation) => {
+                    self.accepts(peer, incarnation)?;
+                    let (address, client) = (format!("{peer}:1"), format!("{peer}:2"));
+                    let member = Member { peer: address, client, incarnation: Some(incarnation) };
+                    self.node.let_in_again(peer, member);
+                }
+            }
         }
         while let Some(event) = self.application_inbox.pop_front() {
             self.node.take(event, recorder);
@@ -500,9 +558,11 @@ impl Process {
 
     /// Whether its next batch receives the end of a snapshot or compacts the log, or a snapshot is written.
     pub fn does_something_with_a_snapshot(&self) -> bool {
-        let is_end = |(envelope, _): &(Envelope, Incarnation)| match &envelope.message.body {
-            Body::InstallSnapshot(request) => request.is_last,
-            _ => false,
+        let is_end = |news: &FromPeer| match news {
+            FromPeer::Message(Envelope { message, .. }, _) => {
+                matches!(&message.body, Body::InstallSnapshot(request) if request.is_last)
+            }
+            FromPeer::Knock(..) => false,
         };
         let is_written = |event: &Event<Ticket>| matches!(event, Event::SnapshotWritten { .. });
         self.writing.is_some()

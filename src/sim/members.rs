@@ -5,6 +5,7 @@
 //! Each of them shares a node of every two quorums with the one before (paper section 6). What breaks when
 //! one does not (two leaders, a lost entry) is for the other checks.
 
+use super::operator::change;
 use super::sometimes::Sometimes;
 use super::{Checked, Violation};
 use crate::node::OperationOutcome;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(super) struct Members {
     /// By the numbers of their tickets, and whether each was refused.
     asked: BTreeMap<u64, (MemberChange, bool)>,
+    /// Those that are let in again, which nobody has to ask for.
+    back: BTreeSet<NodeId>,
     newest: Arc<Configuration>,
     newest_term: Term,
 }
@@ -24,12 +27,17 @@ pub(super) struct Members {
 impl Members {
     pub fn of(first: Vec<NodeId>) -> Members {
         let newest = Arc::new(Configuration::new(first));
-        Members { asked: BTreeMap::new(), newest, newest_term: Term(0) }
+        Members { asked: BTreeMap::new(), back: BTreeSet::new(), newest, newest_term: Term(0) }
     }
 
     /// The newest committed configuration.
     pub fn newest(&self) -> &Arc<Configuration> {
         &self.newest
+    }
+
+    /// This one has lost its data, and comes back: it is removed, and added.
+    pub fn lets_in_again(&mut self, id: NodeId) {
+        self.back.insert(id);
     }
 
     /// Somebody asks for a change.
@@ -97,7 +105,12 @@ impl Members {
         if before.next_voters.is_some() && next.is_joint() {
             return Some(&next.voters) == before.next_voters.as_ref();
         }
-        self.asked.values().any(|(change, is_refused)| !is_refused && leads_to(before, change, next))
+        let mut asked = self.asked.values();
+        asked.any(|(change, is_refused)| !is_refused && leads_to(before, change, next))
+            || self.back.iter().any(|id| {
+                let (remove, add) = (change(&[], &[*id]), change(&[*id], &[]));
+                leads_to(before, &remove, next) || leads_to(before, &add, next)
+            })
     }
 }
 

@@ -147,6 +147,11 @@ impl Network {
         }
     }
 
+    /// Whether anything gets from one to the other.
+    pub fn is_open(&self, from: NodeId, to: NodeId) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| !link.is_cut)
+    }
+
     /// The links that are cut, as words.
     pub fn cuts(&self) -> String {
         let cut = self.links.iter().filter(|(_, link)| link.is_cut);

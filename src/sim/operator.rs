@@ -131,7 +131,8 @@ fn draw_change(
     }
 }
 
-fn change(add: &[NodeId], remove: &[NodeId]) -> MemberChange {
+/// A change that adds and removes these.
+pub(super) fn change(add: &[NodeId], remove: &[NodeId]) -> MemberChange {
     let member = |id: &NodeId| {
         let (peer, client) = (format!("{id}:1"), format!("{id}:2"));
         (*id, Member { peer, client, incarnation: None })

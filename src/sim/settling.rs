@@ -43,9 +43,11 @@ impl World {
 
     /// A change of members that was under way comes to its end when all are well.
     fn changes_end(&mut self) -> Checked {
+        let rejoins = |machine: &Machine| machine.condition == Condition::Rejoins;
         let is_over = |world: &World| {
             let members = world.ledger.members.newest();
-            !members.is_joint() && members.next_voters.is_none()
+            let is_at_its_end = !members.is_joint() && members.next_voters.is_none();
+            is_at_its_end && !world.machines.values().any(rejoins)
         };
         self.run_until(self.now_ms + MAX_ELECTION_TIMEOUTS * ELECTION_TIMEOUT_MS, is_over)?;
         if is_over(self) {
@@ -115,7 +117,14 @@ impl World {
             machine.disk.disarm();
             machine.disk.lie(false);
         }
-        for id in &live {
+        // Where all is to be well, also who wants to be let in again.
+        let is_well = |machine: &Machine| {
+            let comes_back = self.plan.heal == Heal::All && machine.condition == Condition::Rejoins;
+            live.contains(&machine.id) || comes_back
+        };
+        let well: Vec<NodeId> =
+            self.machines.values().filter(|machine| is_well(machine)).map(|machine| machine.id).collect();
+        for id in &well {
             if let Some(machine) = self.machines.get_mut(id) {
                 machine.tick_ms = TICK_MS;
                 machine.is_held_down = false;

@@ -84,6 +84,7 @@ const EXPECTED: &[&str] = &[
     "learner added",
     "learner named by its incarnation",
     "learner promoted",
+    "node without its data let in again",
     "learner taken back",
     "voter removed",
     "several members replaced at once",

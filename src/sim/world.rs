@@ -67,6 +67,11 @@ pub(super) enum Happening {
     Turn {
         client: usize,
     },
+    /// A node that lost its data wants to be let in again.
+    Knock {
+        node: NodeId,
+        life: u64,
+    },
     Start(NodeId),
     Trouble(Trouble),
     /// The trouble that met this node is over.
@@ -120,8 +125,7 @@ pub(super) struct World {
 
 impl World {
     pub fn new(plan: Plan, detail: Detail) -> World {
-        let lies = plan.has(FaultClass::LyingDisks);
-        let machine = |id: NodeId| (id, Machine::new(id, TICK_MS, lies));
+        let machine = |id: NodeId| (id, Machine::new(id, &plan));
         let pace = |id: NodeId| (id, stream(plan.seed, "pace", (id.0.into(), 0)));
         World {
             now_ms: 0,
@@ -255,6 +259,7 @@ impl World {
             Happening::Deadline { number } => self.on_answer(number, Outcome::Timeout),
             Happening::Answer { number, outcome } => self.on_answer(number, outcome),
             Happening::Turn { client } => self.on_turn(client),
+            Happening::Knock { node, life } => self.on_knock(node, life),
             Happening::Start(id) => self.start(id)?,
             Happening::Trouble(trouble) => self.begin(trouble)?,
             Happening::TroubleEnds(trouble, id) => self.end(trouble, id),
@@ -308,10 +313,16 @@ impl World {
         self.write_notes(id, &batch);
         self.ledger.check_batch(&mut self.machines, id, &batch, &mut self.sometimes)?;
         self.limits.check(&self.machines, id, &batch, self.now_ms)?;
+        if self.machines.get_mut(&id).is_some_and(Machine::is_let_in_again) {
+            self.sometimes.saw("node without its data let in again");
+            self.tell(|| format!("{id} is named by its log, and votes again"));
+        }
         if batch.error.is_none()
             && let Some(process) = self.machines.get(&id).and_then(|machine| machine.process.as_ref())
         {
-            self.met.extend(process.greeted.keys().map(|peer| (id, *peer)));
+            let configuration = process.node.raft().configuration();
+            let remembered = process.greeted.keys().filter(|peer| configuration.is_member(**peer));
+            self.met.extend(remembered.map(|peer| (id, *peer)));
         }
         self.carry_out_batch(id, life, batch)
     }

@@ -45,7 +45,11 @@ pub struct Identity {
     pub cluster: String,
     /// The node.
     pub node: NodeId,
-    /// How often the node was started.
+    /// Raised at each start, and so higher than ever before under this node's number: requests are told apart
+    /// by it. In a new cluster it counts from 1. A node that joins may have a number that was another's, or its
+    /// own before it lost its data, and the log may say what that one asked for: so it begins beyond all that
+    /// such a one can have counted to, with the time at which its folder began, in milliseconds. A clock that
+    /// was set back to before the other's folder began would break that.
     pub boot: u64,
     /// The sequence number of the log's newest segment at the last of those starts; 0 before the first. The
     /// log may be further by now, but never less far.
@@ -82,15 +86,15 @@ impl Identity {
 
     /// The identity of a node that begins to exist with [`Identity::save`].
     pub(super) fn new(opening: &Opening) -> Identity {
-        let voters = match opening.first_start {
-            FirstStart::Bootstrap | FirstStart::Refused => opening.sorted_voters(),
-            FirstStart::Join | FirstStart::Rejoin => Vec::new(),
+        let (voters, boot) = match opening.first_start {
+            FirstStart::Bootstrap | FirstStart::Refused => (opening.sorted_voters(), 0),
+            FirstStart::Join | FirstStart::Rejoin => (Vec::new(), opening.joins_after_boot),
         };
         Identity {
             format: FORMAT,
             cluster: opening.cluster.clone(),
             node: opening.node,
-            boot: 0,
+            boot,
             newest_segment: 0,
             incarnation: opening.incarnation,
             voters,

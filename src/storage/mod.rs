@@ -79,6 +79,10 @@ pub struct Opening {
     pub first_start: FirstStart,
     /// A fresh random number, which becomes the node's incarnation if this is its first start.
     pub incarnation: Incarnation,
+    /// From where the start counter counts if this is its first start in a cluster that is there already
+    /// (see [`Identity::boot`]): milliseconds since 1970, so that it is beyond whatever a node that had its
+    /// number before has counted to.
+    pub joins_after_boot: u64,
     /// A new segment is begun when one has so many bytes: [`SEGMENT_LIMIT_BYTES`], less in tests.
     pub segment_limit_bytes: u64,
 }

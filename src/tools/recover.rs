@@ -97,6 +97,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         voters: config.node_ids(),
         first_start: FirstStart::Refused,
         incarnation: Incarnation(0),
+        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     };
     let (mut storage, recovered) = Storage::open(disk, &opening)?;

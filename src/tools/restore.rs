@@ -59,6 +59,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         voters: config.node_ids(),
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(random),
+        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     };
     let Announced { cluster, meta, lines } = &backup.announced;

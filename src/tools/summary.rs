@@ -29,7 +29,7 @@ struct Node {
     id: NodeId,
     cluster: String,
     incarnation: Incarnation,
-    starts: u64,
+    boot: u64,
     first_voters: Vec<NodeId>,
     peers: BTreeMap<NodeId, Incarnation>,
     must_not_vote: bool,
@@ -66,7 +66,7 @@ impl Summary {
             id: identity.node,
             cluster: identity.cluster.clone(),
             incarnation: identity.incarnation,
-            starts: identity.boot,
+            boot: identity.boot,
             first_voters: identity.voters.clone(),
             peers: identity.peers.clone(),
             must_not_vote: identity.must_not_vote,
@@ -159,10 +159,10 @@ impl fmt::Display for Summary {
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Node { id, cluster, incarnation, starts, first_voters, peers, must_not_vote } = self;
+        let Node { id, cluster, incarnation, boot, first_voters, peers, must_not_vote } = self;
         writeln!(
             f,
-            "  node       {id} of cluster {cluster:?}, incarnation {incarnation}, started {starts} times"
+            "  node       {id} of cluster {cluster:?}, incarnation {incarnation}, start counter {boot}"
         )?;
         match first_voters.is_empty() {
             true => writeln!(f, "  made       empty, to join a cluster")?,

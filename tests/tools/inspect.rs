@@ -22,7 +22,7 @@ fn inspect_tells_what_a_node_has_and_changes_nothing() {
     said.says(
         0,
         &[
-            "n1 of cluster \"test\", incarnation 0000000000000011, started 2 times",
+            "n1 of cluster \"test\", incarnation 0000000000000011, start counter 2",
             "made       in a cluster of n1 n2 n3",
             "peers      n2 of incarnation 0000000000000022",
             "term       3, voted for n2",

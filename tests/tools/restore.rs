@@ -118,7 +118,7 @@ fn the_restored_folder_is_a_nodes_that_has_not_started_yet() {
     tool(&["inspect", folder.to_str().expect("UTF-8")]).says(
         0,
         &[
-            "started 0 times",
+            "start counter 0",
             "in a cluster of n1 n2 n3",
             "term       2, no vote given",
             "no entries; last 3@2",
