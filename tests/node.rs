@@ -13,12 +13,13 @@ use raftkv::raft::{
     Body, Configuration, Log, MemberChange, Message, Note, RaftState, RoleName, Settings, Start,
 };
 use raftkv::storage::{
-    Disk, Failure, FirstStart, MemoryDisk, Opening, SnapshotMeta, SnapshotWriter, Storage, StorageError,
-    Unsound,
+    Disk, Failure, FirstStart, MemoryDisk, Opening, RememberedPeer, SnapshotMeta, SnapshotWriter, Storage,
+    StorageError, Unsound,
 };
-use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, SnapshotLine, Term};
+use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, Member, NodeId, SnapshotLine, Term};
 use raftkv::wire::peer::Envelope;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const ELECTION_TIMEOUT_TICKS: u32 = 20;
 const REQUEST_TIMEOUT_TICKS: u64 = 100;
@@ -82,6 +83,7 @@ impl Harness {
             voters: voters.clone(),
             first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(7),
+            joins_after_boot: 0,
             segment_limit_bytes: 1 << 20,
         };
         let (mut storage, recovered) = Storage::open(disk.clone(), &opening).expect("the disk is sound");
@@ -396,6 +398,33 @@ fn leader() -> Harness {
     harness.apply();
     harness.poll();
     harness
+}
+
+/// Two nodes of one number must not both be talked to: one may vote for what the other does not know of. Who
+/// is met before the log says that it belongs to the cluster was not remembered once.
+#[test]
+fn a_peer_that_is_met_before_it_belongs_to_the_cluster_is_remembered_when_it_does() {
+    let different = |remembered| RememberedPeer::Different { remembered: Incarnation(remembered) };
+    let mut harness = follower();
+    let shows = |harness: &mut Harness, peer, incarnation| {
+        harness.node.remember_peer(NodeId(peer), Incarnation(incarnation)).expect("the disk is sound")
+    };
+    assert_eq!(shows(&mut harness, 4, 40), RememberedPeer::Known);
+    let mut added = noop(1, 1);
+    added.configuration = Some(Arc::new(Configuration::new((1..=4).map(NodeId))));
+    harness.hear(2, 1, append(2, id(1, 0), vec![added], 1)).expect("the disk is sound");
+    assert_eq!(shows(&mut harness, 4, 41), different(40));
+    assert_eq!(shows(&mut harness, 4, 40), RememberedPeer::Known);
+
+    // It loses its data, and is let in again: the log says as whom.
+    let mut named = Configuration::new((1..=4).map(NodeId));
+    let (peer, client) = ("n4:1".to_owned(), "n4:2".to_owned());
+    named.members.insert(NodeId(4), Member { peer, client, incarnation: Some(Incarnation(41)) });
+    let mut entry = noop(1, 2);
+    entry.configuration = Some(Arc::new(named));
+    harness.hear(2, 1, append(3, id(1, 1), vec![entry], 2)).expect("the disk is sound");
+    assert_eq!(shows(&mut harness, 4, 41), RememberedPeer::Known);
+    assert_eq!(shows(&mut harness, 4, 40), different(41));
 }
 
 /// FAULTS rows 30 and 63: what waited for an entry that a snapshot has replaced waited for ever, or what the

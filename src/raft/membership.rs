@@ -301,9 +301,9 @@ impl RaftState {
     /// one. Two of them once elected each other, behind the back of all that had been committed since. So who
     /// has joined does not vote before the log names it by its incarnation, which it does here, before it can
     /// be needed for any quorum; and only when it has that entry on its disk is it needed
-    /// ([`RaftState::have_caught_up`]): a leader that crashed in between would ask it in vain for its vote, for
-    /// ever. Its log is newer from then on than any that ends before it was added, so
-    /// whoever knows only of the old one gets no vote of it (paper 5.4.1).
+    /// ([`RaftState::have_caught_up`]): a leader that crashed in between would ask it in vain for its vote,
+    /// for ever. Its log is newer from then on than any that ends before it was added, so whoever knows only
+    /// of the old one gets no vote of it (paper 5.4.1).
     fn with_names(&self, next_voters: &BTreeSet<NodeId>) -> Option<Configuration> {
         let current = self.configurations.current();
         let mut named = current.clone();
@@ -315,8 +315,8 @@ impl RaftState {
         (named != *current).then_some(named)
     }
 
-    /// Whether all that are to vote have the log, or nearly, with the entry that names them. Also counts their
-    /// rounds on.
+    /// Whether all that are to vote have the log, or nearly, with the entry that names them. Also counts
+    /// their rounds on.
     fn have_caught_up(&mut self, next_voters: &BTreeSet<NodeId>) -> bool {
         let (last, named_at) = (self.log.last().index, self.configurations.current_index());
         let patience_ticks = self.settings.election_timeout_min_ticks;

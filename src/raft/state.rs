@@ -246,9 +246,9 @@ impl RaftState {
             Role::Leader(_) => {
                 self.start_read_round();
                 self.release_reads(output);
-                // The only voter leads in the batch of its campaign. What it appends goes before the save, and
-                // must not go before its term is saved: after a crash it would lead that term once more, with
-                // other entries of the same ids. The batch end after the save sends it.
+                // The only voter leads in the batch of its campaign. What it appends goes before the save,
+                // and must not go before its term is saved: after a crash it would lead that term once more,
+                // with other entries of the same ids. The batch end after the save sends it.
                 if output.hard_state.is_none() {
                     self.replicate(output);
                 }

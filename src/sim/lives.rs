@@ -118,8 +118,8 @@ impl World {
     }
 
     /// P14: only damaged and empty folders are refused. A person sees the message and does something: puts
-    /// the copy back that was taken before the bit turned over; tells an empty node that it has lost its data;
-    /// or, wrongly, that it is a new cluster's.
+    /// the copy back that was taken before the bit turned over; tells an empty node that it has lost its
+    /// data; or, wrongly, that it is a new cluster's.
     fn is_refused(&mut self, id: NodeId, why: &str) -> Checked {
         let Some(machine) = self.machines.get_mut(&id) else { return Ok(()) };
         self.trace.line(super::Detail::Timeline, self.now_ms, || format!("{id} refuses to start: {why}"));

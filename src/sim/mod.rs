@@ -31,7 +31,8 @@
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs`, `operator.rs` | who asks for what, and asks again; who changes members and leaders |
 //! | `ledger.rs` | what must hold after every event |
-//! | `limits.rs`, `members.rs` | of it, how much there may be of anything; which members may follow on which |
+//! | `limits.rs` | of it, how much there may be of anything |
+//! | `members.rs` | of it, which members may follow on which |
 //! | `sometimes.rs` | what must have happened at least once in a batch of seeds |
 //! | `trace.rs` | the run as lines |
 //! | `batch.rs`, `shrink.rs` | many seeds on several threads; a run that failed, made small |

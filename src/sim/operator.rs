@@ -86,8 +86,8 @@ impl World {
     }
 
     /// The sets of voters of each of which a majority must be well for the cluster to serve, whoever comes to
-    /// lead, and also when that one goes on with a change: those of the newest committed configuration, and of
-    /// all that may come after it.
+    /// lead, and also when that one goes on with a change: those of the newest committed configuration, and
+    /// of all that may come after it.
     pub fn electorates(&self) -> Vec<BTreeSet<NodeId>> {
         let committed = i64::try_from(self.ledger.committed.len()).unwrap_or(i64::MAX);
         let logs = self.machines.values().flat_map(|machine| &machine.durable.log);

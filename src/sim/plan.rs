@@ -206,7 +206,8 @@ impl fmt::Display for Plan {
         let (troubles, turns) = (self.troubles.len(), self.turns.len());
         write!(
             f,
-            "seed {seed}: {nodes} nodes and {spares} more machines, {turns} turns of clients, {troubles} troubles in {run_ms} ms"
+            "seed {seed}: {nodes} nodes and {spares} more machines, {turns} turns of clients, {troubles} \
+             troubles in {run_ms} ms"
         )?;
         write!(f, "; faults: {faults}; then heals {heal:?}")
     }

@@ -46,10 +46,10 @@ pub struct Identity {
     /// The node.
     pub node: NodeId,
     /// Raised at each start, and so higher than ever before under this node's number: requests are told apart
-    /// by it. In a new cluster it counts from 1. A node that joins may have a number that was another's, or its
-    /// own before it lost its data, and the log may say what that one asked for: so it begins beyond all that
-    /// such a one can have counted to, with the time at which its folder began, in milliseconds. A clock that
-    /// was set back to before the other's folder began would break that.
+    /// by it. In a new cluster it counts from 1. A node that joins may have a number that was another's, or
+    /// its own before it lost its data, and the log may say what that one asked for: so it begins beyond all
+    /// that such a one can have counted to, with the time at which its folder began, in milliseconds. A clock
+    /// that was set back to before the other's folder began would break that.
     pub boot: u64,
     /// The sequence number of the log's newest segment at the last of those starts; 0 before the first. The
     /// log may be further by now, but never less far.
