@@ -337,6 +337,12 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         Ok(remembered)
     }
 
+    /// The start counter by which this node's requests are told apart from all others, once it may ask for
+    /// anything.
+    pub fn request_boot(&self) -> Option<u64> {
+        self.storage.request_boot()
+    }
+
     /// A peer has said which version of what nodes say to each other it knows.
     pub fn has_version(&mut self, peer: NodeId, newest_version: u32) {
         self.versions.insert(peer, newest_version);
@@ -389,7 +395,10 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     pub fn finish_batch(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
         self.check_divergence()?;
         self.propose_held_writes();
-        if let Some(number) = self.reads.take_news() {
+        // Who has no life yet is not to be taken for another that had one: what clients want waits.
+        if self.request_boot().is_some()
+            && let Some(number) = self.reads.take_news()
+        {
             self.raft.step(Input::Read { number }, &mut self.output);
         }
         self.raft.step(Input::BatchEnd, &mut self.output);
@@ -510,6 +519,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
 
     /// Proposes what is held, once a leader is known, in the order of arrival.
     fn propose_held_writes(&mut self) {
+        let Some(boot) = self.request_boot() else { return };
         if self.raft.leader().is_none() || self.raft.is_transferring() {
             return;
         }
@@ -517,7 +527,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             return;
         }
         while let Some((number, command)) = self.writes.next_to_propose() {
-            let request = RequestId { node: self.raft.id(), boot: self.boot, number };
+            let request = RequestId { node: self.raft.id(), boot, number };
             self.raft.step(Input::Propose { request, command }, &mut self.output);
         }
     }
@@ -548,8 +558,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         if !has_work && !self.is_snapshot_due(self.handed_out) {
             return Ok(());
         }
-        let (id, boot) = (self.raft.id(), self.boot);
-        let own = |request: &RequestId| request.node == id && request.boot == boot;
+        let (id, boot) = (self.raft.id(), self.request_boot());
+        let own = |request: &RequestId| request.node == id && Some(request.boot) == boot;
         let batch = self.raft.log().batch(self.handed_out.next(), usize::MAX, self.settings.max_work_bytes);
         let mut entries = Vec::new();
         for entry in batch.iter().take_while(|entry| entry.index <= commit_index) {

@@ -7,7 +7,7 @@
 
 mod configuration;
 
-pub use configuration::{Configuration, Founding, Member};
+pub use configuration::{Configuration, Founding, MAX_LIVES, Member, STARTS_A_LIFE};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;

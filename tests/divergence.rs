@@ -74,7 +74,6 @@ impl Member {
             voters: voters.to_vec(),
             first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(u64::from(id.0)),
-            joins_after_boot: 0,
             segment_limit_bytes: 1 << 20,
         };
         let (mut storage, recovered) = Storage::open(MemoryDisk::new(), &opening).expect("a sound disk");

@@ -21,7 +21,6 @@ fn opening() -> Opening {
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0xabcd),
-        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
 }

@@ -78,7 +78,6 @@ fn read_logs(run: &Run<'_>, machines: &Machines) -> BTreeMap<u16, Vec<Entry>> {
             voters: voters.clone(),
             first_start: FirstStart::Refused,
             incarnation: Incarnation(0),
-            joins_after_boot: 0,
             segment_limit_bytes: SEGMENT_LIMIT_BYTES,
         };
         match FileDisk::open(folder).and_then(|disk| Storage::open(disk, &opening)) {

@@ -82,6 +82,23 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         Ok(())
     }
 
+    /// This node has joined, and what is committed names it by its own incarnation: its clients are heard.
+    fn ask_from_now_on(&mut self) -> Result<(), Fault> {
+        if self.storage.request_boot().is_some() {
+            return Ok(());
+        }
+        let (id, own) = (self.raft.id(), self.storage.identity().incarnation);
+        let named = self.raft.committed_configuration().members.get(&id);
+        let life = named.filter(|member| member.incarnation == Some(own)).and_then(|member| member.life);
+        if let Some(life) = life {
+            self.storage.begin_life(life)?;
+        }
+        if let Some(boot) = self.storage.request_boot() {
+            self.raft.step(Input::BeginLife { boot }, &mut self.output);
+        }
+        Ok(())
+    }
+
     /// Reads the pieces of snapshots that are to be sent, and sends them. One that is gone is asked for again
     /// by its number, and under its new name.
     pub(super) fn send_chunks(&mut self, messages: Vec<Message>, rim: &mut impl Rim<T>) -> Result<(), Fault> {
@@ -129,6 +146,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             rim.settle(ticket, OperationOutcome::SnapshotTaken(base));
         }
         self.vote_from_now_on()?;
+        self.ask_from_now_on()?;
         self.keep_members(rim)
     }
 

@@ -294,7 +294,8 @@ impl RaftState {
     }
 
     /// The configuration with the incarnations of those that are to vote, where it does not have them as they
-    /// have shown them.
+    /// have shown them, and a number for the life that each begins with that: one that no other has, since the
+    /// configuration that it is made of is committed.
     ///
     /// A number may have been another node's, which left: then the log's beginning names it as a voter, and
     /// while a new one under that number knows no more than that, it would campaign and vote like the old
@@ -308,8 +309,10 @@ impl RaftState {
         let current = self.configurations.current();
         let mut named = current.clone();
         for id in next_voters.iter().filter(|id| !current.is_voter(**id)) {
-            if let (Some(incarnation), Some(member)) = (self.met.get(id), named.members.get_mut(id)) {
-                member.incarnation = Some(*incarnation);
+            let (Some(met), Some(member)) = (self.met.get(id), named.members.get_mut(id)) else { continue };
+            if member.incarnation != Some(*met) || member.life.is_none() {
+                named.lives += 1;
+                (member.incarnation, member.life) = (Some(*met), Some(named.lives));
             }
         }
         (named != *current).then_some(named)
@@ -414,6 +417,7 @@ impl Configuration {
             learners: set(&self.learners),
             next_voters: self.next_voters.as_ref().map(set),
             members: self.members.iter().map(|(id, member)| (new(*id), member.clone())).collect(),
+            lives: self.lives,
             founding: self.founding,
         }
     }
@@ -451,7 +455,7 @@ mod tests {
     fn change(add: &[u16], remove: &[u16]) -> MemberChange {
         let member = |id: NodeId| {
             let (peer, client) = (format!("{id}:1"), format!("{id}:2"));
-            (id, Member { peer, client, incarnation: None })
+            (id, Member { peer, client, incarnation: None, life: None })
         };
         MemberChange { add: ids(add).into_iter().map(member).collect(), remove: ids(remove) }
     }

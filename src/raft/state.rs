@@ -64,6 +64,12 @@ pub enum Input {
     SnapshotRefused,
     /// A node that has joined, or has lost its data, belongs to the cluster: its log says so.
     AllowVote,
+    /// This node has joined, and asked for nothing so far; from now on it may, and this is the start counter
+    /// by which its requests are told apart.
+    BeginLife {
+        /// Higher than that of any node that had its number.
+        boot: u64,
+    },
     /// This node has met another, and knows by which random number it can be told from others of its name.
     Met {
         /// Which.
@@ -217,6 +223,7 @@ impl RaftState {
             }
             Input::SnapshotRefused => self.on_snapshot_refused(),
             Input::AllowVote => self.may_vote = true,
+            Input::BeginLife { boot } => self.boot = boot,
             Input::Met { peer, incarnation } => {
                 self.met.insert(peer, incarnation);
             }
@@ -460,6 +467,11 @@ impl RaftState {
     /// The same, shared.
     pub fn shared_configuration(&self) -> Arc<Configuration> {
         self.configurations.shared()
+    }
+
+    /// The newest configuration that is committed, as far as this node knows.
+    pub fn committed_configuration(&self) -> &Configuration {
+        self.configurations.at(self.commit_index)
     }
 
     /// The peers that this node has met in this start, and by which incarnation each can be told.

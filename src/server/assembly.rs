@@ -69,7 +69,7 @@ fn read_store(storage: &mut Storage<FileDisk>, meta: &SnapshotMeta) -> Result<Kv
 fn first_configuration(config: &Config, voters: &[NodeId]) -> Configuration {
     let member = |node: &NodeConfig| {
         let (peer, client) = (node.peer.clone(), node.client.clone());
-        (node.id, Member { peer, client, incarnation: None })
+        (node.id, Member { peer, client, incarnation: None, life: None })
     };
     let members = config.nodes.iter().filter(|node| voters.contains(&node.id)).map(member).collect();
     Configuration { voters: voters.iter().copied().collect(), members, ..Configuration::default() }

@@ -40,14 +40,13 @@ pub use crate::storage::FirstStart;
 use crate::config::{Config, ConfigError};
 use crate::node::{Event, Operation};
 use crate::storage::{FileDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
-use crate::types::{Incarnation, MAX_NUMBER, NodeId};
+use crate::types::{Incarnation, NodeId};
 use assembly::{Parts, Running};
 use crossbeam_channel::bounded;
 use ending::Endings;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::time::SystemTime;
 use ticket::Ticket;
 
 /// What a server is started with.
@@ -189,15 +188,12 @@ fn open_storage(
     }
     let incarnation = getrandom::u64()
         .map_err(|error| StartError::System { what: "draw a random number", error: error.to_string() })?;
-    // Before 1970 no folder began.
-    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let opening = Opening {
         cluster: config.cluster.clone(),
         node,
         voters: config.node_ids(),
         first_start: options.first_start,
         incarnation: Incarnation(incarnation),
-        joins_after_boot: u64::try_from(age.as_millis()).unwrap_or(MAX_NUMBER).min(MAX_NUMBER / 2),
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     };
     let disk = FileDisk::open(&folder)?;

@@ -124,7 +124,8 @@ impl RaftThread {
                     let remembered = self.node.remember_peer(peer, incarnation)?;
                     if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data)
                     {
-                        let member = Member { peer: address, client, incarnation: Some(incarnation) };
+                        let member =
+                            Member { peer: address, client, incarnation: Some(incarnation), life: None };
                         self.node.let_in_again(peer, member);
                     }
                     if !matches!(remembered, RememberedPeer::Different { .. }) {

@@ -114,7 +114,6 @@ pub(super) struct Batch {
 /// A node's process.
 pub(super) struct Process {
     pub node: Node<MemoryDisk, Ticket>,
-    pub boot: u64,
     pub peers_inbox: VecDeque<FromPeer>,
     /// What the application and the writer of snapshots have said.
     pub application_inbox: VecDeque<Event<Ticket>>,
@@ -238,6 +237,9 @@ impl StartFailure {
     }
 }
 
+/// No node's start counter: of a request of a node that may not ask for anything yet.
+const NO_BOOT_YET: u64 = 0;
+
 /// The cluster's name.
 pub(super) const CLUSTER: &str = "sim";
 
@@ -309,7 +311,7 @@ impl Machine {
             seed,
         };
         let node = Node::new(RaftState::new(start, plan.settings()), boot, storage, plan.node_settings());
-        self.process = Some(Process::new(node, boot, store));
+        self.process = Some(Process::new(node, store));
         let names = crate::storage::Disk::list(&self.disk).unwrap_or_default();
         let segments = names.iter().filter(|name| name.starts_with("log-")).count();
         Ok(Started { was_torn, batch_survived, segments, snapshot, began_anew })
@@ -331,7 +333,6 @@ impl Machine {
             voters: plan.first_voters(),
             first_start,
             incarnation: self.incarnation,
-            joins_after_boot: self.incarnation.0 * 1_000,
             segment_limit_bytes: plan.segment_limit_bytes,
         }
     }
@@ -445,6 +446,7 @@ impl Machine {
         let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), notes: Vec::new() };
         let outcome = process.take_all(&mut recorder);
         let outcome = outcome.map_err(Fault::Disk).and_then(|()| process.node.finish_batch(&mut recorder));
+        process.name_requests();
         let has_saved = log_syncs(&self.disk) != syncs_before;
         let split = recorder.effects.iter().take_while(|(_, syncs)| *syncs == syncs_before).count();
         let mut before_save: Vec<Effect> = recorder.effects.into_iter().map(|(effect, _)| effect).collect();
@@ -487,14 +489,13 @@ fn new_disk(lies: bool) -> MemoryDisk {
 }
 
 impl Process {
-    fn new(node: Node<MemoryDisk, Ticket>, boot: u64, store: KvStore) -> Process {
+    fn new(node: Node<MemoryDisk, Ticket>, store: KvStore) -> Process {
         let last_applied = store.last_applied();
         let applied_hashes =
             if last_applied == Index::NONE { Vec::new() } else { vec![store.applied_hash()] };
         Process {
             committed: node.raft().commit_index(),
             node,
-            boot,
             peers_inbox: VecDeque::new(),
             application_inbox: VecDeque::from([Event::Poll { last_applied, applied_hashes }]),
             clients_inbox: VecDeque::new(),
@@ -525,7 +526,7 @@ impl Process {
                 FromPeer::Knock(peer, incarnation) => {
                     self.accepts(peer, incarnation)?;
                     let (address, client) = (format!("{peer}:1"), format!("{peer}:2"));
-                    let member = Member { peer: address, client, incarnation: Some(incarnation) };
+                    let member = Member { peer: address, client, incarnation: Some(incarnation), life: None };
                     self.node.let_in_again(peer, member);
                 }
             }
@@ -584,11 +585,18 @@ impl Process {
         self.node.take(event, recorder);
         let is_taken = recorder.effects.len() == effects_before;
         let request = (is_write && is_taken).then(|| {
-            let request =
-                RequestId { node: self.node.raft().id(), boot: self.boot, number: self.writes_taken };
+            let boot = self.node.request_boot().unwrap_or(NO_BOOT_YET);
+            let request = RequestId { node: self.node.raft().id(), boot, number: self.writes_taken };
             self.writes_taken += 1;
             request
         });
         self.waiting.insert(number, request);
+    }
+
+    /// The names of what waits, once it is known by which start counter the node asks for it.
+    fn name_requests(&mut self) {
+        let Some(boot) = self.node.request_boot() else { return };
+        let waiting = self.waiting.values_mut().flatten();
+        waiting.filter(|request| request.boot == NO_BOOT_YET).for_each(|request| request.boot = boot);
     }
 }

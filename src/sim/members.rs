@@ -114,13 +114,14 @@ impl Members {
     }
 }
 
-/// Whether all that is new is by which incarnations learners are to be told from others of their numbers.
+/// Whether all that is new is by which incarnations learners are to be told from others of their numbers, each
+/// with a life that nobody had before.
 fn names_learners(before: &Configuration, next: &Configuration) -> bool {
     let mut named = before.clone();
     for (id, member) in next.members.iter().filter(|(id, _)| before.learners.contains(id)) {
-        if let Some(known) = named.members.get_mut(id) {
-            known.incarnation = member.incarnation;
-        }
+        let Some(known) = named.members.get_mut(id).filter(|known| **known != *member) else { continue };
+        named.lives += 1;
+        (known.incarnation, known.life) = (member.incarnation, Some(named.lives));
     }
     named == *next && named != *before
 }

@@ -135,7 +135,7 @@ fn draw_change(
 pub(super) fn change(add: &[NodeId], remove: &[NodeId]) -> MemberChange {
     let member = |id: &NodeId| {
         let (peer, client) = (format!("{id}:1"), format!("{id}:2"));
-        (*id, Member { peer, client, incarnation: None })
+        (*id, Member { peer, client, incarnation: None, life: None })
     };
     MemberChange { add: add.iter().map(member).collect(), remove: remove.iter().copied().collect() }
 }

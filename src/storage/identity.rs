@@ -14,7 +14,7 @@ use super::disk::{Disk, write_whole};
 use super::error::{DiskFault, StorageError};
 use super::record::{read_checked_object, write_checked_object};
 use super::{FORMAT, FirstStart, Opening};
-use crate::types::{Incarnation, MAX_NUMBER, NodeId};
+use crate::types::{Incarnation, MAX_NUMBER, NodeId, STARTS_A_LIFE};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,11 +45,8 @@ pub struct Identity {
     pub cluster: String,
     /// The node.
     pub node: NodeId,
-    /// Raised at each start, and so higher than ever before under this node's number: requests are told apart
-    /// by it. In a new cluster it counts from 1. A node that joins may have a number that was another's, or
-    /// its own before it lost its data, and the log may say what that one asked for: so it begins beyond all
-    /// that such a one can have counted to, with the time at which its folder began, in milliseconds. A clock
-    /// that was set back to before the other's folder began would break that.
+    /// Raised at each start, and so higher than ever before in this folder. Requests are told apart by it, so
+    /// it must be higher than ever before under this node's number, too: see `has_no_life`.
     pub boot: u64,
     /// The sequence number of the log's newest segment at the last of those starts; 0 before the first. The
     /// log may be further by now, but never less far.
@@ -66,6 +63,12 @@ pub struct Identity {
     /// And it was a voter, which has lost its data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_lost_data: bool,
+    /// The node has joined, and nothing that is committed names it. Its number may have been another's, or its
+    /// own before it lost its data, and the log has requests of that one, with start counters like its own: it
+    /// would take them for what its clients asked for. So it asks for nothing before the log names it. That
+    /// gives it the number of a life, by which it counts on from then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) has_no_life: bool,
     /// The incarnation that each peer has shown first.
     pub peers: BTreeMap<NodeId, Incarnation>,
 }
@@ -86,19 +89,18 @@ impl Identity {
 
     /// The identity of a node that begins to exist with [`Identity::save`].
     pub(super) fn new(opening: &Opening) -> Identity {
-        let (voters, boot) = match opening.first_start {
-            FirstStart::Bootstrap | FirstStart::Refused => (opening.sorted_voters(), 0),
-            FirstStart::Join | FirstStart::Rejoin => (Vec::new(), opening.joins_after_boot),
-        };
+        let joins = matches!(opening.first_start, FirstStart::Join | FirstStart::Rejoin);
+        let voters = if joins { Vec::new() } else { opening.sorted_voters() };
         Identity {
             format: FORMAT,
             cluster: opening.cluster.clone(),
             node: opening.node,
-            boot,
+            boot: 0,
             newest_segment: 0,
             incarnation: opening.incarnation,
             voters,
-            must_not_vote: matches!(opening.first_start, FirstStart::Join | FirstStart::Rejoin),
+            must_not_vote: joins,
+            has_no_life: joins,
             has_lost_data: opening.first_start == FirstStart::Rejoin,
             peers: BTreeMap::new(),
         }
@@ -183,6 +185,18 @@ impl Identity {
     /// Lets the node vote from now on; durable when this returns.
     pub(super) fn allow_vote<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
         self.must_not_vote = false;
+        self.save(disk)
+    }
+
+    /// Counts starts on from what no earlier node of this number can have come to, which had an earlier life
+    /// and, in it, fewer starts than there is room for; durable when this returns.
+    pub(super) fn begin_life<D: Disk>(&mut self, disk: &mut D, life: u64) -> Result<(), DiskFault> {
+        assert!(
+            self.has_no_life && self.boot < STARTS_A_LIFE,
+            "a folder has one life, and few starts before it"
+        );
+        self.boot += life * STARTS_A_LIFE;
+        self.has_no_life = false;
         self.save(disk)
     }
 

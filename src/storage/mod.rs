@@ -79,10 +79,6 @@ pub struct Opening {
     pub first_start: FirstStart,
     /// A fresh random number, which becomes the node's incarnation if this is its first start.
     pub incarnation: Incarnation,
-    /// From where the start counter counts if this is its first start in a cluster that is there already
-    /// (see [`Identity::boot`]): milliseconds since 1970, so that it is beyond whatever a node that had its
-    /// number before has counted to.
-    pub joins_after_boot: u64,
     /// A new segment is begun when one has so many bytes: [`SEGMENT_LIMIT_BYTES`], less in tests.
     pub segment_limit_bytes: u64,
 }
@@ -229,6 +225,18 @@ impl<D: Disk> Storage<D> {
     /// Says that a node that has joined, or has lost its data, may vote; durable when this returns.
     pub fn allow_vote(&mut self) -> Result<(), StorageError> {
         self.do_or_give_up(|storage| storage.identity.allow_vote(&mut storage.disk))
+    }
+
+    /// The start counter by which this node's requests are told apart from all that any node of its number
+    /// made: none before [`Storage::begin_life`] in a folder that has joined.
+    pub fn request_boot(&self) -> Option<u64> {
+        (!self.identity.has_no_life).then_some(self.identity.boot)
+    }
+
+    /// Says by the number of which life the log names this node, which has joined; durable when this returns.
+    /// Its requests are counted beyond those of all earlier lives from now on.
+    pub fn begin_life(&mut self, life: u64) -> Result<(), StorageError> {
+        self.do_or_give_up(|storage| storage.identity.begin_life(&mut storage.disk, life))
     }
 
     /// How many bytes of log a start would read, if all snapshots that were begun are done by then: what a

@@ -97,7 +97,6 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         voters: config.node_ids(),
         first_start: FirstStart::Refused,
         incarnation: Incarnation(0),
-        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     };
     let (mut storage, recovered) = Storage::open(disk, &opening)?;
@@ -128,8 +127,14 @@ pub fn make_cluster_of_one<D: Disk>(
 ) -> Result<EntryId, Failure> {
     let Identity { node: id, incarnation, .. } = *storage.identity();
     let term = recovered.hard_state.term.next();
-    let members = [(id, Member { incarnation: Some(incarnation), ..own })].into();
-    let configuration = Configuration { voters: [id].into(), members, founding, ..Configuration::default() };
+    // Whatever asked for anything before keeps its number, also if that was not committed.
+    let named = recovered.entries.iter().filter_map(|entry| entry.configuration.as_deref());
+    let of_snapshot = recovered.snapshot.iter().map(|meta| &meta.configuration);
+    let lives = named.chain(of_snapshot).map(|known| known.lives).max().unwrap_or(0) + 1;
+    let life = Some(lives);
+    let members = [(id, Member { incarnation: Some(incarnation), life, ..own })].into();
+    let configuration =
+        Configuration { voters: [id].into(), members, lives, founding, ..Configuration::default() };
     let entry = Entry {
         term,
         index: last_of(recovered).index.next(),
@@ -236,7 +241,7 @@ impl Survivor {
             .ok_or_else(|| Failure::refused(format!("nothing says where {id} can be reached")))?;
         Ok(Survivor {
             id,
-            own: Member { peer, client, incarnation: None },
+            own: Member { peer, client, incarnation: None, life: None },
             cluster: identity.cluster.clone(),
             hard_state: log.hard_state,
             last,

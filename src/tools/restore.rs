@@ -59,7 +59,6 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         voters: config.node_ids(),
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(random),
-        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     };
     let Announced { cluster, meta, lines } = &backup.announced;
@@ -128,7 +127,10 @@ fn bar(reader: &SnapshotReader<ReadableFile>, what: &'static str) -> Result<Prog
 /// The voters are the nodes of `cluster.toml`.
 fn members(config: &Config, founding: Founding) -> Configuration {
     let member = |node: &crate::config::NodeConfig| {
-        (node.id, Member { peer: node.peer.clone(), client: node.client.clone(), incarnation: None })
+        (
+            node.id,
+            Member { peer: node.peer.clone(), client: node.client.clone(), incarnation: None, life: None },
+        )
     };
     let voters = config.nodes.iter().map(|node| node.id).collect::<std::collections::BTreeSet<NodeId>>();
     let members = config.nodes.iter().map(member).collect();

@@ -1,7 +1,7 @@
 //! Who belongs to a cluster: a value, because a change of members is an entry of the log like any other. What
 //! a majority of it is, `src/raft/configuration.rs` says.
 
-use super::{Incarnation, NodeId, hex_digits};
+use super::{Incarnation, MAX_NUMBER, NodeId, hex_digits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,6 +28,9 @@ pub struct Configuration {
     /// Where members can be reached, as far as that was said; of the others `cluster.toml` knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<NodeId, Member>,
+    /// How many nodes were named by their incarnations so far, those that have left among them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lives: u64,
     /// Where the history of this cluster comes from: nodes of two foundings have nothing to say to each
     /// other.
     #[serde(default, skip_serializing_if = "Founding::is_first")]
@@ -67,7 +70,21 @@ pub struct Member {
     /// configuration has none here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
+    /// The number of the life that it began when it was named so: no other node that the cluster ever named
+    /// has it. What it asks for is told by that from what others asked for that had its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<u64>,
 }
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// More starts than any node has in its life: at one a second, 136 years.
+pub const STARTS_A_LIFE: u64 = 1 << 32;
+
+/// The most lives that there is room for: two million.
+pub const MAX_LIVES: u64 = MAX_NUMBER / STARTS_A_LIFE - 1;
 
 impl Configuration {
     /// It as JSON text, the same on every node.

@@ -12,7 +12,8 @@ use crate::raft::message::{
     RequestVote, RequestVoteResponse,
 };
 use crate::types::{
-    AppliedState, Command, Configuration, Entry, EntryId, Index, MAX_NUMBER, Member, NodeId, RequestId, Term,
+    AppliedState, Command, Configuration, Entry, EntryId, Index, MAX_LIVES, MAX_NUMBER, Member, NodeId,
+    RequestId, Term,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -128,7 +129,7 @@ fn entry(entry: &Entry, before: EntryId) -> Checked {
 
 /// See the invariants of [`Configuration`]. Addresses are looked up by whoever connects, not here.
 fn configuration(members: &Configuration) -> Checked {
-    let Configuration { voters, outgoing, learners, next_voters, members, founding: _ } = members;
+    let Configuration { voters, outgoing, learners, next_voters, members, lives, founding: _ } = members;
     let sets = [voters, outgoing, learners, next_voters.as_ref().unwrap_or(voters)];
     require(!voters.is_empty(), || "a configuration without voters".to_owned())?;
     for set in sets {
@@ -141,8 +142,10 @@ fn configuration(members: &Configuration) -> Checked {
     let is_one_change = next_voters.is_none() || outgoing.is_empty();
     require(is_one_change, || "next voters in a joint configuration".to_owned())?;
     require(members.len() <= 3 * MAX_NODES, || format!("{} addresses", members.len()))?;
-    for (id, Member { peer, client, .. }) in members {
+    require(*lives <= MAX_LIVES, || format!("{lives} lives, and at most {MAX_LIVES} are possible"))?;
+    for (id, Member { peer, client, life, incarnation: _ }) in members {
         node(*id)?;
+        require(life.is_none_or(|life| life <= *lives), || format!("{id} has life {life:?} of {lives}"))?;
         let is_short = peer.len() <= MAX_ADDRESS_BYTES && client.len() <= MAX_ADDRESS_BYTES;
         require(is_short, || format!("an address of {id} is too long"))?;
     }

@@ -52,7 +52,7 @@ fn append_entries() -> AppendEntries {
 /// In the middle of a change, with everything that a configuration can say.
 fn members() -> Configuration {
     let (peer, client) = ("host:7001".to_owned(), "host:7002".to_owned());
-    let member = Member { peer, client, incarnation: Some(Incarnation(5)) };
+    let member = Member { peer, client, incarnation: Some(Incarnation(5)), life: None };
     Configuration {
         outgoing: [1, 2].map(NodeId).into(),
         learners: [NodeId(4)].into(),
@@ -468,7 +468,7 @@ fn a_configuration_is_one() {
     invalid(
         |it| {
             let (peer, client) = ("a".repeat(260), "b".to_owned());
-            it.members.insert(NodeId(3), Member { peer, client, incarnation: None });
+            it.members.insert(NodeId(3), Member { peer, client, incarnation: None, life: None });
         },
         "an address of n3 is too long",
     );

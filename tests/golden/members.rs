@@ -13,7 +13,7 @@ impl Cluster {
     pub fn change(&mut self, id: NodeId, add: &[NodeId], remove: &[NodeId]) -> Result<(), String> {
         let member = |id: &NodeId| {
             let (peer, client) = (format!("{id}:7001"), format!("{id}:7002"));
-            (*id, Member { peer, client, incarnation: None })
+            (*id, Member { peer, client, incarnation: None, life: None })
         };
         let change =
             MemberChange { add: add.iter().map(member).collect(), remove: remove.iter().copied().collect() };

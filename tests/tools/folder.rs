@@ -106,7 +106,6 @@ pub fn opening() -> Opening {
         voters: [1, 2, 3].map(NodeId).to_vec(),
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0x11),
-        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
 }

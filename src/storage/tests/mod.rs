@@ -23,7 +23,6 @@ pub(super) fn opening() -> Opening {
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0x9f86_d081_884c_7d65),
-        joins_after_boot: 0,
         segment_limit_bytes: SEGMENT_LIMIT_BYTES,
     }
 }

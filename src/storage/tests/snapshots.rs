@@ -396,7 +396,7 @@ fn a_snapshot_with_fewer_lines_than_announced_is_a_broken_invariant() {
 fn a_node_that_joins_or_lost_its_data_learns_who_votes_and_must_not_vote_until_it_is_told() {
     for (first_start, has_lost_data) in [(FirstStart::Join, false), (FirstStart::Rejoin, true)] {
         let disk = MemoryDisk::new();
-        let opening = Opening { first_start, joins_after_boot: 4_000, ..opening() };
+        let opening = Opening { first_start, ..opening() };
         let (mut storage, recovered) = Storage::open(disk.clone(), &opening).unwrap();
         assert_eq!(Model::from(recovered), Model::default());
         assert_eq!(storage.identity().voters, []);
@@ -408,13 +408,24 @@ fn a_node_that_joins_or_lost_its_data_learns_who_votes_and_must_not_vote_until_i
         let voters = vec![NodeId(7)];
         let later = Opening { first_start: FirstStart::Bootstrap, voters, ..opening };
         let (mut storage, _) = Storage::open(disk.clone(), &later).unwrap();
-        // What a node of its number asked for before is never taken for its own.
-        assert_eq!((storage.identity().boot, storage.may_vote()), (4_001, false));
+        assert_eq!((storage.identity().boot, storage.may_vote()), (1, false));
         assert_eq!(storage.has_lost_data(), has_lost_data);
         storage.allow_vote().unwrap();
         assert!(storage.may_vote() && !storage.has_lost_data());
         drop(storage);
         disk.crash();
-        assert!(Storage::open(disk.clone(), &later).unwrap().0.may_vote());
+        let (mut storage, _) = Storage::open(disk.clone(), &later).unwrap();
+        assert!(storage.may_vote());
+
+        // What a node of its number asked for in an earlier life is never taken for its own.
+        assert_eq!(storage.request_boot(), None);
+        storage.begin_life(3).unwrap();
+        let first = storage.request_boot().unwrap();
+        assert!(first > 3 << 32 && first < 4 << 32, "{first}");
+        drop(storage);
+        disk.crash();
+        let (mut storage, _) = Storage::open(disk.clone(), &later).unwrap();
+        assert_eq!(storage.raise_boot().unwrap(), first + 1);
+        assert_eq!(storage.request_boot(), Some(first + 1));
     }
 }
