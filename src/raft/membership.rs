@@ -294,8 +294,8 @@ impl RaftState {
     }
 
     /// The configuration with the incarnations of those that are to vote, where it does not have them as they
-    /// have shown them, and a number for the life that each begins with that: one that no other has, since the
-    /// configuration that it is made of is committed.
+    /// have shown them, and a number for the life that each begins with that: one that no other has, since
+    /// the configuration that it is made of is committed.
     ///
     /// A number may have been another node's, which left: then the log's beginning names it as a voter, and
     /// while a new one under that number knows no more than that, it would campaign and vote like the old

@@ -2,7 +2,7 @@
 //! place of what it had, answers clients and says how far it has come.
 
 use super::faults::FaultClass;
-use super::machine::Ticket;
+use super::process::Ticket;
 use super::requests::serve;
 use super::snapshots::{Unreadable, restore};
 use super::world::{Happening, World};

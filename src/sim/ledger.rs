@@ -5,8 +5,9 @@
 //! asked in a stronger form that makes this possible: an `EntryId` has, for all time and on all nodes, one
 //! content and one predecessor. Two logs with the same id are then equal up to there, by induction.
 
-use super::machine::{Batch, Effect, Machine, Process};
+use super::machine::Machine;
 use super::members::Members;
+use super::process::{Batch, Effect, Process};
 use super::snapshots::Restored;
 use super::sometimes::Sometimes;
 use super::{Checked, Violation};

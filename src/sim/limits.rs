@@ -1,8 +1,9 @@
 //! P12: nothing grows without a bound. After each batch of a node: what waits in it, what it sends, what it
 //! hands to its application, what a leader has uncommitted.
 
-use super::machine::{Batch, Effect, Machine, Process};
+use super::machine::Machine;
 use super::plan::Plan;
+use super::process::{Batch, Effect, Process};
 use super::{Checked, Violation};
 use crate::node::{LogLimits, NodeSettings, Work};
 use crate::raft::{Body, RoleName, Settings};

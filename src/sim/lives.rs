@@ -4,7 +4,8 @@
 use super::application::tickets;
 use super::chance::stream;
 use super::faults::{FaultClass, Trouble};
-use super::machine::{Batch, Condition, Machine, Process, StartFailure, Started};
+use super::machine::{Condition, Machine, StartFailure, Started};
+use super::process::{Batch, Process};
 use super::world::{Happening, World};
 use super::{Checked, Violation};
 use crate::checker::Outcome;

@@ -114,8 +114,8 @@ impl Members {
     }
 }
 
-/// Whether all that is new is by which incarnations learners are to be told from others of their numbers, each
-/// with a life that nobody had before.
+/// Whether all that is new is by which incarnations learners are to be told from others of their numbers,
+/// each with a life that nobody had before.
 fn names_learners(before: &Configuration, next: &Configuration) -> bool {
     let mut named = before.clone();
     for (id, member) in next.members.iter().filter(|(id, _)| before.learners.contains(id)) {

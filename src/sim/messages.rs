@@ -1,8 +1,9 @@
 //! The way of a message: from the node that sends it over a link, or not, into the inbox of another, if the
 //! two would talk to each other.
 
-use super::machine::{Condition, FromPeer, Machine};
+use super::machine::{Condition, Machine};
 use super::network::{Arrival, Fate};
+use super::process::FromPeer;
 use super::trace::Detail;
 use super::world::{Happening, World};
 use super::{Checked, Violation};

@@ -26,7 +26,8 @@
 //! | `requests.rs`, `messages.rs` | the ways of a client's request and of a node's message |
 //! | `nemesis.rs`, `weather.rs`, `partitions.rs` | troubles begin and end; those at a rate; those of links |
 //! | `lives.rs`, `settling.rs` | how processes start and die; the end, when all troubles are over |
-//! | `machine.rs`, `durable.rs` | one node: its disk and its process; what must be on the disk |
+//! | `machine.rs`, `durable.rs` | one node: its disk; what must be on it |
+//! | `process.rs` | and its process, from its start to its end |
 //! | `application.rs`, `snapshots.rs` | beside the node: its application, and what writes snapshots |
 //! | `network.rs` | links with connections that break |
 //! | `clients.rs`, `operator.rs` | who asks for what, and asks again; who changes members and leaders |
@@ -55,6 +56,7 @@ mod numbers;
 mod operator;
 mod partitions;
 mod plan;
+mod process;
 pub mod report;
 mod requests;
 mod settling;

@@ -3,7 +3,7 @@
 
 use super::chance::stream;
 use super::faults::Trouble;
-use super::machine::Ticket;
+use super::process::Ticket;
 use super::world::{Happening, World};
 use crate::node::{Event, Operation, OperationOutcome};
 use crate::raft::{Configuration, MemberChange};

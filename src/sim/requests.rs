@@ -3,7 +3,7 @@
 
 use super::clients::{Behaviour, Client, Next};
 use super::faults::FaultClass;
-use super::machine::Ticket;
+use super::process::Ticket;
 use super::trace::Detail;
 use super::world::{Attempt, Happening, World};
 use crate::checker::{Operation, Outcome};

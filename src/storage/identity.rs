@@ -63,10 +63,10 @@ pub struct Identity {
     /// And it was a voter, which has lost its data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_lost_data: bool,
-    /// The node has joined, and nothing that is committed names it. Its number may have been another's, or its
-    /// own before it lost its data, and the log has requests of that one, with start counters like its own: it
-    /// would take them for what its clients asked for. So it asks for nothing before the log names it. That
-    /// gives it the number of a life, by which it counts on from then.
+    /// The node has joined, and nothing that is committed names it. Its number may have been another's, or
+    /// its own before it lost its data, and the log has requests of that one, with start counters like its
+    /// own: it would take them for what its clients asked for. So it asks for nothing before the log names
+    /// it. That gives it the number of a life, by which it counts on from then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_no_life: bool,
     /// The incarnation that each peer has shown first.
