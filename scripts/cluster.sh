@@ -29,6 +29,8 @@ Usage: scripts/cluster.sh COMMAND
                the leader last, which hands over first: no request fails
   clean        stop all and delete the cluster's data
   demo         a guided tour on ports and a folder of its own: writes, kills the leader, looks what is left
+  soak [M]     three nodes of its own, as many writes as they take for M minutes (10 unless told), and what
+               memory and disk they use meanwhile: it fails when either goes on growing
 
 Environment:
   RAFTKV_DIR        the folder of data, pids and logs; $project/data unless told
@@ -615,19 +617,71 @@ demo() {
     stop
 }
 
-# A folder and ports of the tour's own, unless it was told which: nothing that runs is disturbed.
-demo_on_its_own() {
-    local own=''
+kb_of() { # ID; prints the KB of its memory and of its folder
+    local pid
+    pid=$(pid_of "$1") || return 1
+    printf '%s %s' "$(ps -o rss= -p "$pid" | tr -d ' ')" "$(du -sk "$dir/node-$1" | cut -f 1)"
+}
+
+# Under an endless stream of overwrites a node uses what its store, its log between two snapshots and one more
+# snapshot take, and no more however long it goes on. So nothing in the last third of the time may be much more
+# than what there was in the third before; the first one fills what has room.
+soak() { # MINUTES
+    local minutes=$1 told=0 bench began_s third id sample
+    quiet_start=yes start 3
+    "$client" --config "$config" bench --clients 16 --pipeline 4 --seconds $((minutes * 60)) >"$run/bench" 2>&1 &
+    bench=$!
+    trap 'kill "$bench" 2>/dev/null || true; stop; exit 130' INT TERM
+    say "minute  of each node: MB of memory, MB on disk"
+    began_s=$SECONDS
+    : >"$run/samples"
+    while kill -0 "$bench" 2>/dev/null; do
+        third=$(((SECONDS - began_s) / (minutes * 20)))
+        for id in $(ids); do
+            sample=$(kb_of "$id") || fail "node $id is gone: $run/node-$id.log says why"
+            printf '%s %s %s %s\n' "$(((SECONDS - began_s) / 60))" "$third" "$id" "$sample" >>"$run/samples"
+        done
+        # One line a minute, with the most that there was in it.
+        awk -v now="$(((SECONDS - began_s) / 60))" -v told="$told" '
+            $1 == told && now > told { if ($4 > m[$3]) m[$3] = $4; if ($5 > d[$3]) d[$3] = $5 }
+            END { if (now > told) { printf "%6d", told + 1
+                for (i = 1; i in m; i++) printf "  n%d %6.1f %6.1f", i, m[i] / 1024, d[i] / 1024; print "" } }
+        ' "$run/samples"
+        told=$(((SECONDS - began_s) / 60))
+        sleep 1
+    done
+    trap - INT TERM
+    wait "$bench" || fail "the load came to an end: $run/bench says why"
+    cat "$run/bench"
+    stop >/dev/null
+    awk '{ if ($4 > m[$2, $3]) m[$2, $3] = $4; if ($5 > d[$2, $3]) d[$2, $3] = $5 }
+        END { for (i = 1; (1, i) in m; i++) {
+            printf "n%d  memory %.1f then %.1f MB, disk %.1f then %.1f MB\n", i,
+                m[1, i] / 1024, m[2, i] / 1024, d[1, i] / 1024, d[2, i] / 1024
+            if (m[2, i] > 1.25 * m[1, i] || d[2, i] > 1.25 * d[1, i]) grows = 1 }
+            exit grows }' "$run/samples" || fail "memory or disk goes on growing; the samples are in $run/samples"
+    say "neither goes on growing"
+}
+
+# A folder and ports of its own for what NAME says, unless it was told which: nothing that runs is disturbed.
+on_its_own() { # NAME ARGUMENT…
+    local own='' name=$1
+    shift
     if [ -z "${RAFTKV_DIR:-}" ]; then
-        own=$(mktemp -d "${TMPDIR:-/tmp}/raftkv-demo.XXXXXX") || fail "cannot make a folder for the demo"
+        own=$(mktemp -d "${TMPDIR:-/tmp}/raftkv-$name.XXXXXX") || fail "cannot make a folder for the $name"
         set_folder "$own"
     elif [ -f "$run/config" ] || [ -e "$dir/node-1" ]; then
-        fail "there is a cluster in $dir already: the demo needs a folder without one"
+        fail "there is a cluster in $dir already: the $name needs a folder without one"
     fi
     # Below the ports that systems give to whoever asks for any.
     RAFTKV_PORT_BASE=${RAFTKV_PORT_BASE:-$((20000 + RANDOM % 100 * 100))}
-    demo
+    "$name" "$@"
     if [ -n "$own" ]; then clean >/dev/null; fi
+}
+
+soak_minutes() { # [MINUTES]
+    case ${1:-10} in '' | *[!0-9]* | 0 | ????*) bad_usage "soak: from 1 to 999 minutes" ;; esac
+    printf '%s' "${1:-10}"
 }
 
 main() {
@@ -638,8 +692,8 @@ main() {
     case ${RAFTKV_PORT_BASE:-} in *[!0-9]*) bad_usage "RAFTKV_PORT_BASE is no number" ;; esac
     set_programs
     case $command in
-    start | stop | status | logs | kill | pause | resume | restart | rolling-restart | clean | demo)
-        # The demo without one makes its own.
+    start | stop | status | logs | kill | pause | resume | restart | rolling-restart | clean | demo | soak)
+        # The demo and the soak without one make their own.
         set_folder "${RAFTKV_DIR:-$project/data}"
         ;;
     esac
@@ -649,7 +703,11 @@ main() {
     kill) need_cluster && kill_node "$@" ;;
     rolling-restart) need_cluster && rolling_restart ;;
     clean) clean ;;
-    demo) demo_on_its_own ;;
+    demo) on_its_own demo ;;
+    soak)
+        minutes=$(soak_minutes "$@")
+        on_its_own soak "$minutes"
+        ;;
     help | -h | --help) usage ;;
     '') bad_usage "which command?" ;;
     *) bad_usage "there is no command $command" ;;
