@@ -369,7 +369,6 @@ impl RaftState {
 fn first_step(current: &Configuration, change: MemberChange) -> Configuration {
     let MemberChange { add, remove } = change;
     let mut next = current.clone();
-    next.learners.retain(|id| !remove.contains(id));
     if let Some(given_up) = next.next_voters.take() {
         next.learners.retain(|id| !given_up.contains(id));
         return next.tidied();
