@@ -119,10 +119,7 @@ pub(super) struct Word {
 impl Word {
     /// A word as it stands in a shell's argument.
     fn plain(text: &str) -> Word {
-        // A line break between the tokens of JSON text is white space, but would end the request's line.
-        let json =
-            serde_json::from_str(text).ok().map(|json: Box<RawValue>| json.get().replace(['\n', '\r'], " "));
-        let value = json.and_then(|json| RawValue::from_string(json).ok());
+        let value = serde_json::from_str(text).ok().map(on_one_line);
         let value = value.unwrap_or_else(|| serde_json::value::to_raw_value(text).expect("a string is JSON"));
         Word { text: text.to_owned(), value }
     }
@@ -135,7 +132,7 @@ pub fn parse_line(line: &str) -> Result<Option<Command>, Usage> {
         return Ok(None);
     }
     if line.starts_with('{') {
-        return Ok(Some(Command::Ask(Request::Raw(line.to_owned()))));
+        return Ok(Some(Command::Ask(Request::Raw(without_line_breaks(line)))));
     }
     parse_words(&split(line)?).map(Some)
 }
@@ -144,7 +141,7 @@ pub fn parse_line(line: &str) -> Result<Option<Command>, Usage> {
 pub fn parse_arguments(arguments: &[String]) -> Result<Command, Usage> {
     match arguments {
         [line] if line.trim_start().starts_with('{') => {
-            Ok(Command::Ask(Request::Raw(line.trim().replace(['\n', '\r'], " "))))
+            Ok(Command::Ask(Request::Raw(without_line_breaks(line.trim()))))
         }
         _ => {
             let words: Vec<Word> = arguments.iter().map(|argument| Word::plain(argument)).collect();
@@ -188,7 +185,17 @@ fn json_at_start(text: &str) -> Option<(Word, usize)> {
     let value = values.next()?.ok()?;
     let length = values.byte_offset();
     let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
-    Some((Word { text, value }, length))
+    Some((Word { text, value: on_one_line(value) }, length))
+}
+
+/// JSON text without line breaks, one of which would end the request's line. Between tokens they are white
+/// space, and inside a string they stand escaped only.
+fn without_line_breaks(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+fn on_one_line(json: Box<RawValue>) -> Box<RawValue> {
+    RawValue::from_string(without_line_breaks(json.get())).unwrap_or(json)
 }
 
 fn parse_words(words: &[Word]) -> Result<Command, Usage> {
@@ -411,7 +418,15 @@ mod tests {
     fn no_request_spans_two_lines() {
         assert_eq!(called(&["set", "x", "{\n\"a\":\r\n1}"]), set_x("{ \"a\":  1}"));
         assert_eq!(called(&["set", "x", "a\nb"]), set_x(r#""a\nb""#));
-        assert_eq!(called(&["{\"op\":\n\"status\"}\n"]), Ok("raw {\"op\": \"status\"}".to_owned()));
+        // What is pasted may have line breaks, which would make two requests of it. The first of these lines
+        // is one that `any_line_is_a_request_of_one_line_or_told` found.
+        let swap = r#"{"op":"cas","key":"a","expect":{ },"value":"é"}"#;
+        assert_eq!(typed("cas a {\n}\né"), Ok(swap.to_owned()));
+        assert_eq!(typed("set x [1,\r\n2]"), set_x("[1,  2]"));
+        assert_eq!(typed("set x \"a\\nb\""), set_x(r#""a\nb""#));
+        let status = Ok("raw {\"op\": \"status\"}".to_owned());
+        assert_eq!(called(&["{\"op\":\n\"status\"}\n"]), status);
+        assert_eq!(typed("{\"op\":\n\"status\"}\n"), status);
     }
 
     #[test]

@@ -239,4 +239,10 @@ mod tests {
     fn a_falling_term_is_refused() {
         log(EntryId::NONE, &[2]).append(entry(1, 1));
     }
+
+    #[test]
+    fn a_log_shows_its_base_and_its_entries() {
+        assert_eq!(log(id(2, 4), &[2, 3]).to_string(), "(4@2) 5@2 6@3");
+        assert_eq!(log(EntryId::NONE, &[]).to_string(), "(-1@0)");
+    }
 }

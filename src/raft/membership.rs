@@ -369,7 +369,6 @@ impl RaftState {
 fn first_step(current: &Configuration, change: MemberChange) -> Configuration {
     let MemberChange { add, remove } = change;
     let mut next = current.clone();
-    next.learners.retain(|id| !remove.contains(id));
     if let Some(given_up) = next.next_voters.take() {
         next.learners.retain(|id| !given_up.contains(id));
         return next.tidied();
@@ -444,6 +443,7 @@ impl fmt::Display for Configuration {
 #[cfg(test)]
 mod tests {
     use super::super::Input;
+    use super::super::state::tests::started;
     use super::*;
     use crate::types::{Incarnation, Term};
     use proptest::prelude::*;
@@ -638,32 +638,6 @@ mod tests {
         // The property above can fail: that is what the joint configuration between them is for.
         let (old, new) = (Configuration::new(ids(&[1, 2, 3])), Configuration::new(ids(&[4, 5, 6])));
         assert!(share_a_node(&old, &new).is_err());
-    }
-
-    /// Node 1 with these voters, which has just started.
-    fn started(voters: &[u16], may_vote: bool) -> RaftState {
-        use super::super::{HardState, Settings, Start};
-        let start = Start {
-            id: NodeId(1),
-            boot: 1,
-            configuration: Configuration::new(ids(voters)),
-            may_vote,
-            hard_state: HardState::default(),
-            log: Log::new(EntryId::NONE, Vec::new()),
-            seed: 1,
-        };
-        let settings = Settings {
-            heartbeat_ticks: 1,
-            election_timeout_min_ticks: 5,
-            election_timeout_max_ticks: 10,
-            max_append_entries: 100,
-            max_append_bytes: 1 << 20,
-            max_in_flight_messages: 8,
-            max_in_flight_bytes: 1 << 20,
-            max_uncommitted_bytes: 1 << 20,
-            max_forwarded_bytes: 1 << 20,
-        };
-        RaftState::new(start, settings)
     }
 
     /// Time passes, a tick a batch, and everything is saved.

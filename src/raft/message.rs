@@ -322,3 +322,97 @@ impl Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether node 1 claims what its disk does not have, when it says this in that term: there are term 3,
+    /// its vote for 2 and a log up to index 5.
+    fn is_told(to: u16, term: u64, body: Body) -> bool {
+        let saved = HardState { term: Term(3), voted_for: Some(NodeId(2)) };
+        let message = Message { from: NodeId(1), to: NodeId(to), term: Term(term), body };
+        message.unsaved_claim(saved, Index(5)).is_some()
+    }
+
+    fn word_to_campaign() -> Body {
+        Body::TimeoutNow(TimeoutNow {})
+    }
+
+    fn asks_for_vote(campaign_term: u64, pre_vote: bool) -> Body {
+        let (campaign_term, last) = (Term(campaign_term), EntryId::NONE);
+        Body::RequestVote(RequestVote { campaign_term, pre_vote, leadership_transfer: false, last })
+    }
+
+    fn answers_vote(campaign_term: u64, pre_vote: bool, granted: bool) -> Body {
+        let campaign_term = Term(campaign_term);
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted })
+    }
+
+    fn answers_append(outcome: AppendOutcome) -> Body {
+        Body::AppendEntriesResponse(AppendEntriesResponse {
+            request_term: Term(3),
+            number: 1,
+            prev: EntryId::NONE,
+            read_round: ReadRound::default(),
+            outcome,
+        })
+    }
+
+    fn accepts(match_index: i64) -> Body {
+        answers_append(AppendOutcome::Accepted { match_index: Index(match_index) })
+    }
+
+    fn has_of_snapshot(index: i64, received: Received) -> Body {
+        Body::InstallSnapshotResponse(InstallSnapshotResponse {
+            request_term: Term(3),
+            number: 1,
+            snapshot: EntryId::new(Term(3), Index(index)),
+            read_round: ReadRound::default(),
+            received,
+        })
+    }
+
+    /// The simulator and the golden scripts ask this of every message of every node: without it, a core that
+    /// answers before it has saved would look like one that does not.
+    #[test]
+    fn what_is_said_and_not_saved_is_told() {
+        for (to, term, body) in [
+            (2, 4, word_to_campaign()),
+            (2, 4, accepts(5)),
+            // Its own vote is a vote, and that went to 2; and so is one for 3.
+            (2, 3, asks_for_vote(3, false)),
+            (3, 3, answers_vote(3, false, true)),
+            (2, 3, accepts(6)),
+            (2, 3, has_of_snapshot(6, Received::All)),
+        ] {
+            assert!(is_told(to, term, body.clone()), "{body:?} in term {term}, to {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_or_claims_nothing_is_not_told() {
+        let conflict = Conflict::TooShort { last: Index(9) };
+        for (to, term, body) in [
+            (2, 3, word_to_campaign()),
+            (2, 2, word_to_campaign()),
+            (2, 3, answers_vote(3, false, true)),
+            // Neither a pre-vote nor a refusal is a vote.
+            (2, 3, asks_for_vote(3, true)),
+            (2, 3, asks_for_vote(4, true)),
+            (3, 3, answers_vote(3, true, true)),
+            (3, 3, answers_vote(4, true, true)),
+            (3, 3, answers_vote(3, false, false)),
+            // What an earlier term's vote was, the disk does not say any more, nor what its leader's log had.
+            (3, 3, answers_vote(2, false, true)),
+            (2, 2, accepts(6)),
+            (2, 2, has_of_snapshot(6, Received::All)),
+            (2, 3, accepts(5)),
+            (2, 3, has_of_snapshot(5, Received::All)),
+            (2, 3, answers_append(AppendOutcome::Rejected { conflict })),
+            (2, 3, has_of_snapshot(6, Received::Bytes(9))),
+        ] {
+            assert!(!is_told(to, term, body.clone()), "{body:?} in term {term}, to {to}");
+        }
+    }
+}

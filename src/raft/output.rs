@@ -170,3 +170,51 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Command;
+
+    /// An operator reads these.
+    #[test]
+    fn a_lead_that_is_not_handed_over_says_why() {
+        for (refusal, text) in [
+            (
+                TransferRefusal::NotLeader { leader: Some(NodeId(2)) },
+                "only the leader hands the lead over, and that is n2",
+            ),
+            (
+                TransferRefusal::NotLeader { leader: None },
+                "only a leader hands the lead over, and none is known",
+            ),
+            (TransferRefusal::UnderWay, "the lead is being handed over already"),
+            (TransferRefusal::LeadsAlready, "this node leads already"),
+            (TransferRefusal::NoVoter { id: NodeId(4) }, "n4 has no vote, and only a voter can lead"),
+            (TransferRefusal::NobodyElse, "there is no other voter"),
+        ] {
+            assert_eq!(refusal.to_string(), text);
+        }
+    }
+
+    /// Each alone: what is not saved must not be spoken of (figure 2).
+    #[test]
+    fn whatever_changes_term_vote_or_log_needs_a_save() {
+        let entry = Entry {
+            term: Term(1),
+            index: Index(0),
+            request: None,
+            command: Command::noop(),
+            configuration: None,
+        };
+        for output in [
+            Output { hard_state: Some(HardState::default()), ..Output::default() },
+            Output { installed: Some(EntryId::NONE), ..Output::default() },
+            Output { truncate_from: Some(Index(1)), ..Output::default() },
+            Output { entries: vec![entry], ..Output::default() },
+        ] {
+            assert!(output.needs_save(), "{output:?}");
+        }
+        assert!(!Output::default().needs_save());
+    }
+}

@@ -522,3 +522,117 @@ impl fmt::Display for RaftState {
         write!(f, " commit={commit_index} applied={last_applied}")
     }
 }
+
+/// Nodes for the tests of the core's modules, and tests of what a state tells of itself.
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::message::{AppendEntriesResponse, AppendOutcome, RequestVoteResponse};
+    use super::super::progress::Pace;
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        heartbeat_ticks: 3,
+        election_timeout_min_ticks: 10,
+        election_timeout_max_ticks: 20,
+        max_append_entries: 100,
+        max_append_bytes: 1 << 20,
+        max_in_flight_messages: 8,
+        max_in_flight_bytes: 1 << 20,
+        max_uncommitted_bytes: 1 << 20,
+        max_forwarded_bytes: 1 << 20,
+    };
+
+    /// Node 1 with these voters, which has just started for the seventh time.
+    pub fn started(voters: &[u16], may_vote: bool) -> RaftState {
+        let start = Start {
+            id: NodeId(1),
+            boot: 7,
+            configuration: Configuration::new(voters.iter().copied().map(NodeId)),
+            may_vote,
+            hard_state: HardState::default(),
+            log: Log::new(EntryId::NONE, Vec::new()),
+            seed: 1,
+        };
+        RaftState::new(start, SETTINGS)
+    }
+
+    /// A batch of this one input, saved.
+    pub fn step(state: &mut RaftState, input: Input) -> Output {
+        let mut output = Output::default();
+        state.step(input, &mut output);
+        let (term, last) = (state.term(), state.log().last());
+        state.step(Input::Saved { term, last }, &mut output);
+        state.step(Input::BatchEnd, &mut output);
+        output
+    }
+
+    /// A message arrives, of this node's term, in a batch of its own.
+    pub fn hear(state: &mut RaftState, from: u16, body: Body) -> Output {
+        let message = Message { from: NodeId(from), to: state.id(), term: state.term(), body };
+        step(state, Input::Message(message))
+    }
+
+    /// Another grants what this candidate asks for, or refuses it.
+    pub fn hear_vote(state: &mut RaftState, from: u16, pre_vote: bool, granted: bool) -> Output {
+        let campaign_term = if pre_vote { state.term().next() } else { state.term() };
+        hear(state, from, Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }))
+    }
+
+    /// A follower has all of this leader's log.
+    pub fn hear_match(state: &mut RaftState, from: u16) -> Output {
+        let last = state.log().last();
+        let Role::Leader(leader) = &state.role else { panic!("{state} does not lead") };
+        let progress = &leader.progress[&NodeId(from)];
+        let response = AppendEntriesResponse {
+            request_term: state.term(),
+            number: progress.last_number,
+            prev: last,
+            read_round: Default::default(),
+            outcome: AppendOutcome::Accepted { match_index: last.index },
+        };
+        hear(state, from, Body::AppendEntriesResponse(response))
+    }
+
+    /// Node 1 of three, which has not heard of a leader for so long that it asks for pre-votes.
+    pub fn campaigning() -> RaftState {
+        let mut state = started(&[1, 2, 3], true);
+        while state.role() == RoleName::Follower {
+            step(&mut state, Input::Tick);
+        }
+        state
+    }
+
+    /// Node 1 of three, which leads with the vote of 2, and whose first entry is committed.
+    pub fn leading() -> RaftState {
+        let mut state = campaigning();
+        hear_vote(&mut state, 2, true, true);
+        hear_vote(&mut state, 2, false, true);
+        hear_match(&mut state, 2);
+        state
+    }
+
+    #[test]
+    fn a_configuration_is_shared_as_it_is() {
+        let state = leading();
+        assert_eq!(*state.shared_configuration(), *state.configuration());
+    }
+
+    /// As long as it is, the snapshot that it begins with is needed, and the next one has to wait.
+    #[test]
+    fn a_snapshot_is_being_sent_while_its_follower_is_heard() {
+        let is_sending = |is_behind: bool, silent_ticks: u32| {
+            let mut state = leading();
+            let Role::Leader(leader) = &mut state.role else { panic!("{state} does not lead") };
+            leader.progress.values_mut().for_each(|progress| progress.silent_ticks = silent_ticks);
+            if is_behind {
+                let pace = Pace::Snapshot { snapshot: EntryId::NONE, offset: 0, waits_for: None };
+                leader.progress.get_mut(&NodeId(3)).expect("a voter").pace = pace;
+            }
+            state.is_sending_snapshot()
+        };
+        assert!(is_sending(true, 0) && is_sending(true, 19));
+        assert!(!is_sending(true, 20), "it was not heard for an election timeout");
+        assert!(!is_sending(false, 0), "it gets entries");
+        assert!(!started(&[1, 2, 3], true).is_sending_snapshot());
+    }
+}

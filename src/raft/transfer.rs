@@ -106,3 +106,19 @@ impl RaftState {
         self.campaign_in_earnest(true, RoleReason::TransferAsked { leader: from }, output);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::super::state::tests::{leading, started, step};
+    use super::*;
+
+    #[test]
+    fn a_lead_that_is_being_handed_over_is_told() {
+        let mut state = leading();
+        assert!(!state.is_transferring());
+        step(&mut state, Input::Transfer { heir: Some(NodeId(2)) });
+        assert!(state.is_transferring());
+        assert!(!started(&[1, 2, 3], true).is_transferring());
+    }
+}

@@ -139,11 +139,13 @@ pub fn meta(last: EntryId) -> SnapshotMeta {
     SnapshotMeta { last, applied_hash: 0xabc, configuration }
 }
 
-/// What each snapshot has in it: two keys and a client.
+/// What each snapshot has in it: two keys and three clients, so that neither number is another's, nor 0 or 1.
 pub fn content() -> Vec<String> {
     [
         r#"{"key":"a","value":1.50}"#,
         r#"{"key":"k","value":3}"#,
+        r#"{"client":"d","seq":1,"used":1,"answer":{"deleted":{"index":1,"deleted":false}}}"#,
+        r#"{"client":"e","seq":1,"used":2,"answer":{"swapped":{"index":2}}}"#,
         r#"{"client":"c","seq":2,"used":3,"answer":{"set":{"index":3}}}"#,
     ]
     .map(str::to_owned)

@@ -26,7 +26,7 @@ fn inspect_tells_what_a_node_has_and_changes_nothing() {
             "made       in a cluster of n1 n2 n3",
             "peers      n2 of incarnation 0000000000000022",
             "term       3, voted for n2",
-            "snapshot   up to 6@3, applied_hash 0000000000000abc; voters n1 n2 n3; 2 keys, 1 sessions",
+            "snapshot   up to 6@3, applied_hash 0000000000000abc; voters n1 n2 n3; 2 keys, 3 sessions",
             "log        3 entries, 7 to 9; last 9@3",
             "members    voters n1 n2 n3\n",
             "every checksum of every file is right",
@@ -47,7 +47,7 @@ fn inspect_tells_what_a_node_has_and_changes_nothing() {
     let said = tool(&["inspect", "--json", &folder.text()]);
     let summary: Value = serde_json::from_str(&said.out).expect("JSON");
     assert_eq!(summary["hard_state"], json!({ "term": 3, "voted_for": 2 }));
-    assert_eq!(summary["snapshot"]["content"], json!({ "keys": 2, "sessions": 1 }));
+    assert_eq!(summary["snapshot"]["content"], json!({ "keys": 2, "sessions": 3 }));
     assert_eq!(summary["log"]["last"], json!({ "term": 3, "index": 9 }));
     assert_eq!(summary["damage"], json!([]));
     assert_eq!(folder.files(), before, "what was looked at has changed");

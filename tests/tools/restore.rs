@@ -108,7 +108,7 @@ fn the_restored_folder_is_a_nodes_that_has_not_started_yet() {
     said.says(
         0,
         &[
-            "data/node-2: restored: 2 keys and 1 sessions, up to entry 3@2 of cluster \"test\"",
+            "data/node-2: restored: 2 keys and 3 sessions, up to entry 3@2 of cluster \"test\"",
             "It is n2 of the new cluster \"new\", voters n1 n2 n3",
             "restore each other node of it from this same file",
         ],
@@ -123,7 +123,7 @@ fn the_restored_folder_is_a_nodes_that_has_not_started_yet() {
             "term       2, no vote given",
             "no entries; last 3@2",
             "snapshot   up to 3@2, applied_hash 0000000000000abc",
-            "2 keys, 1 sessions",
+            "2 keys, 3 sessions",
             "restored or recovered",
         ],
     );
