@@ -15,6 +15,7 @@ mod recover;
 mod restore;
 
 use std::process::{Command, Output, Stdio};
+use support::wait_until;
 
 /// What a tool said.
 struct Said {
@@ -23,8 +24,17 @@ struct Said {
     err: String,
 }
 
-/// Runs `raftkv-server` with these arguments.
+/// What is said of a folder that somebody else has open.
+const IN_USE: &str = "another process uses this data folder";
+
+/// Runs `raftkv-server` with these arguments. A child that another test is just starting may hold what that
+/// test has open a moment longer than the test does: so whoever expects a folder to be free waits for it.
 fn tool(arguments: &[&str]) -> Said {
+    wait_until("the folder is free", || Some(tool_once(arguments)).filter(|said| !said.err.contains(IN_USE)))
+}
+
+/// The same, whoever uses the folder.
+fn tool_once(arguments: &[&str]) -> Said {
     let output = Command::new(env!("CARGO_BIN_EXE_raftkv-server"))
         .args(arguments)
         .env_remove("RUST_LOG")

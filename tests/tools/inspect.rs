@@ -2,7 +2,7 @@
 
 use super::folder::{Folder, entries, hard_state, save};
 use super::support::{Plan, Process, free_ports, wait_until};
-use super::{Said, tool};
+use super::{IN_USE, Said, tool, tool_once};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -200,7 +200,7 @@ fn the_folder_of_a_node_that_runs_is_refused_and_can_be_read_when_it_is_stopped(
         let log = fs::read_to_string(folder.path().join("log-000001-from-0.jsonl")).ok()?;
         log.contains("\"voted_for\":1").then_some(())
     });
-    tool(&["inspect", &folder.text()]).warns(2, &["another process uses this data folder"]);
+    tool_once(&["inspect", &folder.text()]).warns(2, &[IN_USE]);
     node.kill();
     let said = tool(&["inspect", &folder.text()]);
     said.says(0, &["n1 of cluster \"test\"", "voted for n1", "members    voters n1"]);
