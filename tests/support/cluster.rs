@@ -83,7 +83,8 @@ pub fn scratch_folder() -> TempDir {
 }
 
 /// Ports of 127.0.0.1 that were free a moment ago, all different. They lie below those that systems give to
-/// whoever asks for any: another test's connection could take one of those before the server does, and keep it.
+/// whoever asks for any: another test's connection could take one of those before the server does, and keep
+/// it.
 pub fn free_ports(count: usize) -> Vec<u16> {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
     let drawn = std::iter::repeat_with(|| 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000);
