@@ -249,6 +249,8 @@ impl NodeStatus {
 /// One node of the cluster.
 pub struct Node<D: Disk, T> {
     raft: RaftState,
+    /// The start counter that this start's messages carry. Requests carry that of its life, which may begin
+    /// while it runs.
     boot: u64,
     storage: Storage<D>,
     settings: NodeSettings,
@@ -262,7 +264,7 @@ pub struct Node<D: Disk, T> {
     received: Option<EntryId>,
     /// What the log begins after, when that was received and the application has not got it yet.
     to_install: Option<SnapshotMeta>,
-    /// The entry with the members that were looked at last.
+    /// The members that were looked at last.
     members_kept: Arc<Configuration>,
     /// The newest version that each peer knows, as it said when it connected last.
     versions: BTreeMap<NodeId, u32>,
@@ -538,7 +540,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         for ticket in self.writes.expire(self.now_tick) {
             rim.reject(ticket, Rejection::Unavailable);
         }
-        let has_leader = self.raft.leader().is_some();
+        let has_leader = self.raft.leader().is_some() && self.request_boot().is_some();
         let rejection = if has_leader { Rejection::Timeout } else { Rejection::Unavailable };
         for ticket in self.reads.expire(self.now_tick) {
             rim.reject(ticket, rejection);

@@ -4,7 +4,7 @@
 use super::operations::{Operation, OperationOutcome};
 use super::snapshots::LogSize;
 use super::{Fault, Install, Node, Rejection, Rim, Work};
-use crate::raft::{Body, Input, MemberChange, Message, Output, RoleName};
+use crate::raft::{Body, Configuration, Input, MemberChange, Message, Output, RoleName};
 use crate::storage::{Disk, SnapshotMeta};
 use crate::types::{EntryId, Index, Member, NodeId};
 
@@ -210,6 +210,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     fn keep_members(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
         let configuration = self.raft.shared_configuration();
         if configuration == self.members_kept {
+            // The same one once more, when the log begins after it.
+            self.members_kept = configuration;
             return Ok(());
         }
         for (peer, incarnation) in self.raft.met() {
@@ -218,12 +220,28 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
                 self.storage.remember_peer(*peer, *incarnation)?;
             }
         }
-        if self.raft.configuration_index() <= self.raft.commit_index() {
+        let is_committed = self.raft.configuration_index() <= self.raft.commit_index();
+        // Who leads belongs to the cluster: where it does not, this log has not come to that yet, and whoever
+        // it does not name may be needed.
+        let is_recent = self.raft.leader().is_some_and(|leader| configuration.is_member(leader));
+        if is_committed && is_recent {
+            self.forget_those_who_left(&configuration)?;
             rim.members(&configuration, true);
-            self.storage.forget_peers(|peer| !configuration.is_member(peer))?;
             self.members_kept = configuration;
         }
         Ok(())
+    }
+
+    fn forget_those_who_left(&mut self, configuration: &Configuration) -> Result<(), Fault> {
+        let named = self.members_kept.members.iter();
+        let named = named.filter_map(|(peer, member)| Some((*peer, member.incarnation?)));
+        let remembered =
+            self.storage.identity().peers.iter().map(|(peer, incarnation)| (*peer, *incarnation));
+        let known = named.chain(remembered).filter(|(peer, _)| !configuration.is_member(*peer));
+        for (peer, incarnation) in known.collect::<Vec<_>>() {
+            self.raft.step(Input::Left { peer, incarnation }, &mut self.output);
+        }
+        Ok(self.storage.forget_peers(|peer| !configuration.is_member(peer))?)
     }
 
     /// Answers operators whose wish has come to something.

@@ -293,9 +293,9 @@ impl RaftState {
         }
     }
 
-    /// The configuration with the incarnations of those that are to vote, where it does not have them as they
-    /// have shown them, and a number for the life that each begins with that: one that no other has, since
-    /// the configuration that it is made of is committed.
+    /// The configuration with the incarnations that those have shown that are to vote, where it does not name
+    /// them yet, and a number for the life that each begins with that: one that no other has, since the
+    /// configuration that it is made of is committed.
     ///
     /// A number may have been another node's, which left: then the log's beginning names it as a voter, and
     /// while a new one under that number knows no more than that, it would campaign and vote like the old
@@ -309,10 +309,13 @@ impl RaftState {
         let current = self.configurations.current();
         let mut named = current.clone();
         for id in next_voters.iter().filter(|id| !current.is_voter(**id)) {
-            let (Some(met), Some(member)) = (self.met.get(id), named.members.get_mut(id)) else { continue };
-            if member.incarnation != Some(*met) || member.life.is_none() {
+            let Some(member) = named.members.get_mut(id).filter(|member| member.life.is_none()) else {
+                continue;
+            };
+            let incarnation = member.incarnation.or_else(|| self.met.get(id).copied());
+            if incarnation.is_some() {
                 named.lives += 1;
-                (member.incarnation, member.life) = (Some(*met), Some(named.lives));
+                (member.incarnation, member.life) = (incarnation, Some(named.lives));
             }
         }
         (named != *current).then_some(named)

@@ -67,8 +67,15 @@ pub enum Input {
     /// This node has joined, and asked for nothing so far; from now on it may, and this is the start counter
     /// by which its requests are told apart.
     BeginLife {
-        /// Higher than that of any node that had its number.
+        /// Of a life that no other node has.
         boot: u64,
+    },
+    /// It is certain that a peer has left, which was known by this number: another may come under its name.
+    Left {
+        /// The peer.
+        peer: NodeId,
+        /// What it has shown.
+        incarnation: Incarnation,
     },
     /// This node has met another, and knows by which random number it can be told from others of its name.
     Met {
@@ -226,6 +233,9 @@ impl RaftState {
             Input::BeginLife { boot } => self.boot = boot,
             Input::Met { peer, incarnation } => {
                 self.met.insert(peer, incarnation);
+            }
+            Input::Left { peer, incarnation } => {
+                self.met.retain(|id, met| *id != peer || *met != incarnation);
             }
             Input::Applied { index } => self.last_applied = index,
             Input::Saved { term, last } => self.on_saved(term, last, output),

@@ -201,7 +201,7 @@ impl Process {
 
     /// Whether a peer is who it was, as the greeting finds out.
     pub fn accepts(&mut self, peer: NodeId, incarnation: Incarnation) -> Result<bool, StorageError> {
-        if self.greeted.get(&peer) == Some(&incarnation) {
+        if self.node.raft().met().get(&peer) == Some(&incarnation) {
             return Ok(true);
         }
         let remembered = self.node.remember_peer(peer, incarnation)?;

@@ -28,7 +28,7 @@ pub struct Configuration {
     /// Where members can be reached, as far as that was said; of the others `cluster.toml` knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<NodeId, Member>,
-    /// How many nodes were named by their incarnations so far, those that have left among them.
+    /// How often a node was named by its incarnation so far.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lives: u64,
     /// Where the history of this cluster comes from: nodes of two foundings have nothing to say to each
