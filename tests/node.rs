@@ -18,7 +18,7 @@ use raftkv::storage::{
 };
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, Member, NodeId, SnapshotLine, Term};
 use raftkv::wire::peer::Envelope;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const ELECTION_TIMEOUT_TICKS: u32 = 20;
@@ -35,6 +35,8 @@ struct Recorder {
     work: Vec<Apply<Ticket>>,
     rejected: Vec<(Ticket, Rejection)>,
     to_install: Vec<EntryId>,
+    /// The members beside whom nobody is needed any more.
+    members: Vec<BTreeSet<NodeId>>,
 }
 
 impl Rim<Ticket> for Recorder {
@@ -57,7 +59,11 @@ impl Rim<Ticket> for Recorder {
         panic!("no operation comes to an end here: {outcome:?}");
     }
 
-    fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
+    fn members(&mut self, configuration: &Configuration, is_committed: bool) {
+        if is_committed {
+            self.members.push(configuration.members().collect());
+        }
+    }
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
         panic!("a sound snapshot is sent here: {snapshot} {unsound:?}");
@@ -424,6 +430,21 @@ fn a_peer_that_is_met_before_it_belongs_to_the_cluster_is_remembered_when_it_doe
     harness.hear(2, 1, append(3, id(1, 1), vec![entry], 2)).expect("the disk is sound");
     assert_eq!(shows(&mut harness, 4, 41), RememberedPeer::Known);
     assert_eq!(shows(&mut harness, 4, 40), different(41));
+}
+
+/// A log's beginning may say less than what there is: a node once forgot the address of the leader that had
+/// just sent it a snapshot, since that does not name it, and could not answer any more.
+#[test]
+fn a_leader_that_the_log_does_not_name_yet_is_not_forgotten() {
+    let mut harness = Harness::start(&MemoryDisk::new(), 3, 100);
+    let mut old = noop(1, 0);
+    old.configuration = Some(Arc::new(Configuration::new((1..=3).map(NodeId))));
+    harness.hear(4, 2, append(1, EntryId::NONE, vec![old], 0)).expect("the disk is sound");
+    assert_eq!(harness.rim.members, []);
+    let mut newer = noop(2, 1);
+    newer.configuration = Some(Arc::new(Configuration::new([1, 2, 4].map(NodeId))));
+    harness.hear(4, 2, append(2, id(1, 0), vec![newer], 1)).expect("the disk is sound");
+    assert_eq!(harness.rim.members, [BTreeSet::from([1, 2, 4].map(NodeId))]);
 }
 
 /// FAULTS rows 30 and 63: what waited for an entry that a snapshot has replaced waited for ever, or what the

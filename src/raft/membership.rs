@@ -673,6 +673,36 @@ mod tests {
         assert!(named.learners.contains(&NodeId(2)), "and not before it has the log is it a voter: {named}");
     }
 
+    /// A leader had met the node that had the number before, and named the new one by that one's folder: it
+    /// would have been turned away for ever.
+    #[test]
+    fn a_number_that_is_used_again_is_not_named_by_who_had_it_before() {
+        let (old, new) = (Incarnation(7), Incarnation(8));
+        let named = |raft: &RaftState| raft.configuration().members[&NodeId(2)].incarnation;
+        let meets = |incarnation| Input::Met { peer: NodeId(2), incarnation };
+        let mut output = Output::default();
+        let mut leading = |add: MemberChange, after: Vec<Input>| {
+            let mut raft = started(&[1], true);
+            pass(&mut raft, 20);
+            raft.step(meets(old), &mut output);
+            raft.step(Input::Left { peer: NodeId(2), incarnation: Incarnation(6) }, &mut output);
+            after.into_iter().for_each(|input| raft.step(input, &mut output));
+            raft.step(Input::ChangeMembers { request: 1, change: add }, &mut output);
+            pass(&mut raft, 5);
+            raft
+        };
+        assert_eq!(named(&leading(change(&[2], &[]), vec![])), Some(old), "another one has left");
+        let left = || Input::Left { peer: NodeId(2), incarnation: old };
+        assert_eq!(named(&leading(change(&[2], &[]), vec![left()])), None, "it was not met yet");
+        let raft = leading(change(&[2], &[]), vec![left(), meets(new)]);
+        assert_eq!((named(&raft), raft.configuration().members[&NodeId(2)].life), (Some(new), Some(1)));
+        // Who lost its data says by which folder it is to be let in: that stands, whoever was met.
+        let mut back = change(&[2], &[]);
+        back.add.values_mut().for_each(|member| member.incarnation = Some(new));
+        let raft = leading(back, vec![]);
+        assert_eq!((named(&raft), raft.configuration().members[&NodeId(2)].life), (Some(new), Some(1)));
+    }
+
     #[test]
     fn who_has_joined_neither_campaigns_nor_votes_before_it_is_named() {
         use super::super::RoleName;
