@@ -326,8 +326,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
         let configuration = self.raft.configuration();
-        let named = configuration.members.get(&peer).and_then(|member| member.incarnation);
-        let remembered = match named {
+        let remembered = match configuration.incarnation_of(peer) {
             Some(named) if named == incarnation => RememberedPeer::Known,
             Some(remembered) => RememberedPeer::Different { remembered },
             None if configuration.is_member(peer) => self.storage.remember_peer(peer, incarnation)?,

@@ -423,8 +423,8 @@ fn a_peer_that_is_met_before_it_belongs_to_the_cluster_is_remembered_when_it_doe
 
     // It loses its data, and is let in again: the log says as whom.
     let mut named = Configuration::new((1..=4).map(NodeId));
-    let (peer, client) = ("n4:1".to_owned(), "n4:2".to_owned());
-    named.members.insert(NodeId(4), Member { peer, client, incarnation: Some(Incarnation(41)), life: None });
+    let member = Member { incarnation: Some(Incarnation(41)), ..Member::at("n4:1", "n4:2") };
+    named.members.insert(NodeId(4), member);
     let mut entry = noop(1, 2);
     entry.configuration = Some(Arc::new(named));
     harness.hear(2, 1, append(3, id(1, 1), vec![entry], 2)).expect("the disk is sound");

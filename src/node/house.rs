@@ -74,8 +74,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             return Ok(());
         }
         let (id, own) = (self.raft.id(), self.storage.identity().incarnation);
-        let named = self.raft.configuration().members.get(&id).and_then(|member| member.incarnation);
-        if named == Some(own) {
+        if self.raft.configuration().incarnation_of(id) == Some(own) {
             self.storage.allow_vote()?;
             self.raft.step(Input::AllowVote, &mut self.output);
         }
@@ -89,11 +88,9 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         }
         let (id, own) = (self.raft.id(), self.storage.identity().incarnation);
         let named = self.raft.committed_configuration().members.get(&id);
-        let life = named.filter(|member| member.incarnation == Some(own)).and_then(|member| member.life);
-        if let Some(life) = life {
-            self.storage.begin_life(life)?;
-        }
-        if let Some(boot) = self.storage.request_boot() {
+        let named = named.filter(|member| member.incarnation == Some(own));
+        if let Some(life) = named.and_then(|member| member.life) {
+            let boot = self.storage.begin_life(life)?;
             self.raft.step(Input::BeginLife { boot }, &mut self.output);
         }
         Ok(())
@@ -215,8 +212,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             return Ok(());
         }
         for (peer, incarnation) in self.raft.met() {
-            let member = configuration.members.get(peer);
-            if configuration.is_member(*peer) && member.is_none_or(|member| member.incarnation.is_none()) {
+            if configuration.is_member(*peer) && configuration.incarnation_of(*peer).is_none() {
                 self.storage.remember_peer(*peer, *incarnation)?;
             }
         }

@@ -127,23 +127,12 @@ impl RaftState {
 mod tests {
     use super::super::membership::Configurations;
     use super::super::role::{Candidate, Follower, Leader};
-    use super::super::{Configuration, HardState, Log, Settings, Start};
+    use super::super::state::tests::SETTINGS;
+    use super::super::{Configuration, HardState, Log, Start};
     use super::*;
     use crate::types::{Command, Entry};
     use std::collections::BTreeSet;
     use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    const SETTINGS: Settings = Settings {
-        heartbeat_ticks: 3,
-        election_timeout_min_ticks: 10,
-        election_timeout_max_ticks: 20,
-        max_append_entries: 100,
-        max_append_bytes: 1 << 20,
-        max_in_flight_messages: 8,
-        max_in_flight_bytes: 1 << 20,
-        max_uncommitted_bytes: 1 << 20,
-        max_forwarded_bytes: 1 << 20,
-    };
 
     fn log(terms: &[u64]) -> Log {
         let entry = |(index, term): (i64, &u64)| Entry {

@@ -456,10 +456,7 @@ mod tests {
     }
 
     fn change(add: &[u16], remove: &[u16]) -> MemberChange {
-        let member = |id: NodeId| {
-            let (peer, client) = (format!("{id}:1"), format!("{id}:2"));
-            (id, Member { peer, client, incarnation: None, life: None })
-        };
+        let member = |id: NodeId| (id, Member::at(format!("{id}:1"), format!("{id}:2")));
         MemberChange { add: ids(add).into_iter().map(member).collect(), remove: ids(remove) }
     }
 

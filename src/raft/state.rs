@@ -540,7 +540,8 @@ pub(super) mod tests {
     use super::super::progress::Pace;
     use super::*;
 
-    const SETTINGS: Settings = Settings {
+    /// Times of a few ticks, and limits that no test meets by chance.
+    pub const SETTINGS: Settings = Settings {
         heartbeat_ticks: 3,
         election_timeout_min_ticks: 10,
         election_timeout_max_ticks: 20,

@@ -286,8 +286,7 @@ mod tests {
     }
 
     fn member() -> Member {
-        let (peer, client) = ("host:1".to_owned(), "host:2".to_owned());
-        Member { peer, client, incarnation: Some(Incarnation(4)), life: Some(1) }
+        Member { incarnation: Some(Incarnation(4)), life: Some(1), ..Member::at("host:1", "host:2") }
     }
 
     /// Node 1, which leads and has everything under way that a leader can have: 4 is to take the place of 3,

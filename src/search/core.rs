@@ -309,8 +309,7 @@ fn run_inputs(raft: &mut RaftState, event: &Event, rules: &Rules, output: &mut O
 impl Change {
     fn wish(&self) -> MemberChange {
         let ids = |ids: &[u16]| ids.iter().copied().map(NodeId).collect::<Vec<NodeId>>();
-        let member =
-            |id| (id, Member { peer: String::new(), client: String::new(), incarnation: None, life: None });
+        let member = |id| (id, Member::at("", ""));
         MemberChange {
             add: ids(self.add).into_iter().map(member).collect(),
             remove: ids(self.remove).into_iter().collect(),

@@ -67,10 +67,7 @@ fn read_store(storage: &mut Storage<FileDisk>, meta: &SnapshotMeta) -> Result<Kv
 /// The voters are those that the cluster was made of; where they can be reached, `cluster.toml` says. A node
 /// that has joined knows nobody yet.
 fn first_configuration(config: &Config, voters: &[NodeId]) -> Configuration {
-    let member = |node: &NodeConfig| {
-        let (peer, client) = (node.peer.clone(), node.client.clone());
-        (node.id, Member { peer, client, incarnation: None, life: None })
-    };
+    let member = |node: &NodeConfig| (node.id, Member::at(&node.peer, &node.client));
     let members = config.nodes.iter().filter(|node| voters.contains(&node.id)).map(member).collect();
     Configuration { voters: voters.iter().copied().collect(), members, ..Configuration::default() }
 }

@@ -124,8 +124,7 @@ impl RaftThread {
                     let remembered = self.node.remember_peer(peer, incarnation)?;
                     if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data)
                     {
-                        let member =
-                            Member { peer: address, client, incarnation: Some(incarnation), life: None };
+                        let member = Member { incarnation: Some(incarnation), ..Member::at(address, client) };
                         self.node.let_in_again(peer, member);
                     }
                     if !matches!(remembered, RememberedPeer::Different { .. }) {

@@ -133,10 +133,7 @@ fn draw_change(
 
 /// A change that adds and removes these.
 pub(super) fn change(add: &[NodeId], remove: &[NodeId]) -> MemberChange {
-    let member = |id: &NodeId| {
-        let (peer, client) = (format!("{id}:1"), format!("{id}:2"));
-        (*id, Member { peer, client, incarnation: None, life: None })
-    };
+    let member = |id: &NodeId| (*id, Member::at(format!("{id}:1"), format!("{id}:2")));
     MemberChange { add: add.iter().map(member).collect(), remove: remove.iter().copied().collect() }
 }
 

@@ -125,7 +125,6 @@ pub(super) struct Process {
     pub waiting: BTreeMap<u64, Option<RequestId>>,
     writes_taken: u64,
     /// The peers that it has met, durably, and the incarnation of each.
-    pub greeted: BTreeMap<NodeId, Incarnation>,
     /// What the ledger has looked at.
     pub committed: Index,
     pub led_term: Option<Term>,
@@ -163,7 +162,6 @@ impl Process {
             syncing: None,
             waiting: BTreeMap::new(),
             writes_taken: 0,
-            greeted: BTreeMap::new(),
             led_term: None,
             transferring_ticks: 0,
         }
@@ -181,8 +179,8 @@ impl Process {
                 }
                 FromPeer::Knock(peer, incarnation) => {
                     self.accepts(peer, incarnation)?;
-                    let (address, client) = (format!("{peer}:1"), format!("{peer}:2"));
-                    let member = Member { peer: address, client, incarnation: Some(incarnation), life: None };
+                    let there = Member::at(format!("{peer}:1"), format!("{peer}:2"));
+                    let member = Member { incarnation: Some(incarnation), ..there };
                     self.node.let_in_again(peer, member);
                 }
             }
@@ -207,7 +205,6 @@ impl Process {
         let remembered = self.node.remember_peer(peer, incarnation)?;
         let is_same = !matches!(remembered, RememberedPeer::Different { .. });
         if is_same {
-            self.greeted.insert(peer, incarnation);
             self.node.has_version(peer, NEWEST_VERSION);
         }
         Ok(is_same)

@@ -322,7 +322,7 @@ impl World {
             && let Some(process) = self.machines.get(&id).and_then(|machine| machine.process.as_ref())
         {
             let configuration = process.node.raft().configuration();
-            let remembered = process.greeted.keys().filter(|peer| configuration.is_member(**peer));
+            let remembered = process.node.raft().met().keys().filter(|peer| configuration.is_member(**peer));
             self.met.extend(remembered.map(|peer| (id, *peer)));
         }
         self.carry_out_batch(id, life, batch)

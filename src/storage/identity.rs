@@ -190,14 +190,15 @@ impl Identity {
 
     /// Counts starts on from what no earlier node of this number can have come to, which had an earlier life
     /// and, in it, fewer starts than there is room for; durable when this returns.
-    pub(super) fn begin_life<D: Disk>(&mut self, disk: &mut D, life: u64) -> Result<(), DiskFault> {
+    pub(super) fn begin_life<D: Disk>(&mut self, disk: &mut D, life: u64) -> Result<u64, DiskFault> {
         assert!(
             self.has_no_life && self.boot < STARTS_A_LIFE,
             "a folder has one life, and few starts before it"
         );
         self.boot += life * STARTS_A_LIFE;
         self.has_no_life = false;
-        self.save(disk)
+        self.save(disk)?;
+        Ok(self.boot)
     }
 
     /// Replaces the file; durable when this returns.

@@ -233,9 +233,10 @@ impl<D: Disk> Storage<D> {
         (!self.identity.has_no_life).then_some(self.identity.boot)
     }
 
-    /// Says by the number of which life the log names this node, which has joined; durable when this returns.
-    /// Its requests are counted beyond those of all earlier lives from now on.
-    pub fn begin_life(&mut self, life: u64) -> Result<(), StorageError> {
+    /// Says by the number of which life the log names this node, which has joined, and returns the start
+    /// counter by which its requests are told apart from now on: beyond those of all earlier lives. Durable
+    /// when this returns.
+    pub fn begin_life(&mut self, life: u64) -> Result<u64, StorageError> {
         self.do_or_give_up(|storage| storage.identity.begin_life(&mut storage.disk, life))
     }
 

@@ -241,7 +241,7 @@ impl Survivor {
             .ok_or_else(|| Failure::refused(format!("nothing says where {id} can be reached")))?;
         Ok(Survivor {
             id,
-            own: Member { peer, client, incarnation: None, life: None },
+            own: Member::at(peer, client),
             cluster: identity.cluster.clone(),
             hard_state: log.hard_state,
             last,

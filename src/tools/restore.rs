@@ -126,12 +126,7 @@ fn bar(reader: &SnapshotReader<ReadableFile>, what: &'static str) -> Result<Prog
 
 /// The voters are the nodes of `cluster.toml`.
 fn members(config: &Config, founding: Founding) -> Configuration {
-    let member = |node: &crate::config::NodeConfig| {
-        (
-            node.id,
-            Member { peer: node.peer.clone(), client: node.client.clone(), incarnation: None, life: None },
-        )
-    };
+    let member = |node: &crate::config::NodeConfig| (node.id, Member::at(&node.peer, &node.client));
     let voters = config.nodes.iter().map(|node| node.id).collect::<std::collections::BTreeSet<NodeId>>();
     let members = config.nodes.iter().map(member).collect();
     Configuration { voters, members, founding, ..Configuration::default() }

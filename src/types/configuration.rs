@@ -86,7 +86,19 @@ pub const STARTS_A_LIFE: u64 = 1 << 32;
 /// The most lives that there is room for: two million.
 pub const MAX_LIVES: u64 = MAX_NUMBER / STARTS_A_LIFE - 1;
 
+impl Member {
+    /// Somebody who can be reached there and whom the log does not name yet.
+    pub fn at(peer: impl Into<String>, client: impl Into<String>) -> Member {
+        Member { peer: peer.into(), client: client.into(), incarnation: None, life: None }
+    }
+}
+
 impl Configuration {
+    /// By which incarnation a member is named.
+    pub fn incarnation_of(&self, id: NodeId) -> Option<Incarnation> {
+        self.members.get(&id)?.incarnation
+    }
+
     /// It as JSON text, the same on every node.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a configuration can always be written as JSON")

@@ -145,7 +145,8 @@ fn configuration(members: &Configuration) -> Checked {
     require(*lives <= MAX_LIVES, || format!("{lives} lives, and at most {MAX_LIVES} are possible"))?;
     for (id, Member { peer, client, life, incarnation: _ }) in members {
         node(*id)?;
-        require(life.is_none_or(|life| life <= *lives), || format!("{id} has life {life:?} of {lives}"))?;
+        let life = life.unwrap_or(0);
+        require(life <= *lives, || format!("{id} has life {life} of {lives}"))?;
         let is_short = peer.len() <= MAX_ADDRESS_BYTES && client.len() <= MAX_ADDRESS_BYTES;
         require(is_short, || format!("an address of {id} is too long"))?;
     }

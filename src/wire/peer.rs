@@ -312,5 +312,4 @@ fn check_hello(hello: &Hello) -> Result<(), Invalid> {
 }
 
 #[cfg(test)]
-#[path = "peer_tests.rs"]
 mod tests;

@@ -11,10 +11,7 @@ use raftkv::types::{EntryId, Incarnation, Index, Member, NodeId};
 impl Cluster {
     /// An operator of this node wants members changed.
     pub fn change(&mut self, id: NodeId, add: &[NodeId], remove: &[NodeId]) -> Result<(), String> {
-        let member = |id: &NodeId| {
-            let (peer, client) = (format!("{id}:7001"), format!("{id}:7002"));
-            (*id, Member { peer, client, incarnation: None, life: None })
-        };
+        let member = |id: &NodeId| (*id, Member::at(format!("{id}:7001"), format!("{id}:7002")));
         let change =
             MemberChange { add: add.iter().map(member).collect(), remove: remove.iter().copied().collect() };
         let node = self.node(id)?;

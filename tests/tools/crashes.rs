@@ -100,7 +100,7 @@ fn survivor() -> MemoryDisk {
 
 fn recovered(disk: &MemoryDisk) -> Result<(), StorageError> {
     let (mut storage, recovered) = start(disk)?;
-    let own = Member { peer: "h:1".to_owned(), client: "h:2".to_owned(), incarnation: None, life: None };
+    let own = Member::at("h:1", "h:2");
     let made = make_cluster_of_one(&mut storage, disk.clone(), &recovered, own, Founding(7));
     made.map(drop).map_err(|_| StorageError::GivenUp)
 }

@@ -419,9 +419,9 @@ fn a_node_that_joins_or_lost_its_data_learns_who_votes_and_must_not_vote_until_i
 
         // What a node of its number asked for in an earlier life is never taken for its own.
         assert_eq!(storage.request_boot(), None);
-        storage.begin_life(3).unwrap();
-        let first = storage.request_boot().unwrap();
+        let first = storage.begin_life(3).unwrap();
         assert!(first > 3 << 32 && first < 4 << 32, "{first}");
+        assert_eq!(storage.request_boot(), Some(first));
         drop(storage);
         disk.crash();
         let (mut storage, _) = Storage::open(disk.clone(), &later).unwrap();

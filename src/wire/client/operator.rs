@@ -100,7 +100,7 @@ fn change(add: Vec<NewMember>, remove: Vec<NodeId>) -> Result<MemberChange, Stri
         for (name, address) in [("peer", &peer), ("client", &client)] {
             check_address(address).map_err(|why| format!("`{name}` of node {}: {why}", id.0))?;
         }
-        if change.add.insert(id, Member { peer, client, incarnation: None, life: None }).is_some() {
+        if change.add.insert(id, Member::at(peer, client)).is_some() {
             return Err(format!("node {} is to be added twice", id.0));
         }
     }
@@ -148,8 +148,7 @@ mod tests {
         assert_eq!(read(r#"{"op":"transfer"}"#), Ok(OperatorOp::Transfer(None)));
         assert_eq!(read(r#"{"op":"transfer","to":2}"#), Ok(OperatorOp::Transfer(Some(NodeId(2)))));
         let line = r#"{"op":"change","add":[{"id":4,"peer":"h:1","client":"[::1]:2"}],"remove":[3]}"#;
-        let member =
-            Member { peer: "h:1".to_owned(), client: "[::1]:2".to_owned(), incarnation: None, life: None };
+        let member = Member::at("h:1", "[::1]:2");
         let expected = MemberChange { add: [(NodeId(4), member)].into(), remove: [NodeId(3)].into() };
         assert_eq!(read(line), Ok(OperatorOp::Change(expected)));
     }
