@@ -617,10 +617,16 @@ demo() {
     stop
 }
 
+soak_failed() { # WHY; ends the script
+    kill "$bench" 2>/dev/null || true
+    stop >/dev/null
+    fail "$1. Logs, samples and what the load says are in $run"
+}
+
 kb_of() { # ID; prints the KB of its memory and of its folder
     local pid
     pid=$(pid_of "$1") || return 1
-    printf '%s %s' "$(ps -o rss= -p "$pid" | tr -d ' ')" "$(du -sk "$dir/node-$1" | cut -f 1)"
+    printf '%s %s' "$(ps -o rss= -p "$pid" | tr -d ' ')" "$(du -sk "$dir/node-$1" 2>/dev/null | cut -f 1)"
 }
 
 # Under an endless stream of overwrites a node uses what its store, its log between two snapshots and one more
@@ -638,7 +644,7 @@ soak() { # MINUTES
     while kill -0 "$bench" 2>/dev/null; do
         third=$(((SECONDS - began_s) / (minutes * 20)))
         for id in $(ids); do
-            sample=$(kb_of "$id") || fail "node $id is gone: $run/node-$id.log says why"
+            sample=$(kb_of "$id") || soak_failed "node $id is gone: its log says why"
             printf '%s %s %s %s\n' "$(((SECONDS - began_s) / 60))" "$third" "$id" "$sample" >>"$run/samples"
         done
         # One line a minute, with the most that there was in it.
@@ -651,7 +657,7 @@ soak() { # MINUTES
         sleep 1
     done
     trap - INT TERM
-    wait "$bench" || fail "the load came to an end: $run/bench says why"
+    wait "$bench" || soak_failed "the load did not come to its end"
     cat "$run/bench"
     stop >/dev/null
     awk '{ if ($4 > m[$2, $3]) m[$2, $3] = $4; if ($5 > d[$2, $3]) d[$2, $3] = $5 }
@@ -659,7 +665,7 @@ soak() { # MINUTES
             printf "n%d  memory %.1f then %.1f MB, disk %.1f then %.1f MB\n", i,
                 m[1, i] / 1024, m[2, i] / 1024, d[1, i] / 1024, d[2, i] / 1024
             if (m[2, i] > 1.25 * m[1, i] || d[2, i] > 1.25 * d[1, i]) grows = 1 }
-            exit grows }' "$run/samples" || fail "memory or disk goes on growing; the samples are in $run/samples"
+            exit grows }' "$run/samples" || soak_failed "memory or disk goes on growing"
     say "neither goes on growing"
 }
 
