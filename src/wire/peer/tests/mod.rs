@@ -1,7 +1,7 @@
 //! What the lines between nodes look like, what is taken and what is not.
 //!
-//! Here is one of each kind of line; the tests of what they look like are in `lines.rs`, of what is refused in
-//! `checks.rs`, and of whatever else may come in `harmless.rs`.
+//! Here is one of each kind of line; the tests of what they look like are in `lines.rs`, of what is refused
+//! in `checks.rs`, and of whatever else may come in `harmless.rs`.
 
 mod checks;
 mod harmless;
