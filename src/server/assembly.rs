@@ -3,6 +3,7 @@
 
 use super::StartError;
 use super::client_listener::{ClientListener, OpenClients};
+use super::connection::Answers;
 use super::ending::Endings;
 use super::kv_thread::{KvThread, restore};
 use super::links::{Greeter, Links};
@@ -129,6 +130,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         work,
         stale_reads,
         board: Arc::clone(&board),
+        answers: Answers::default(),
         max_answer_bytes: max_line_bytes,
     };
     endings.spawn_vital("kv", kv, KvThread::run);

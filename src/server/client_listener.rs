@@ -3,7 +3,7 @@
 
 use super::accept::accept_all;
 use super::assembly::MAX_CHUNK_BYTES;
-use super::connection::{Connection, Slot, Turn};
+use super::connection::{Answers, Connection, Slot, Turn};
 use super::ending::Endings;
 use super::kv_thread::StaleRead;
 use super::peer_sender::is_timeout;
@@ -93,10 +93,10 @@ impl ClientListener {
         stream.set_read_timeout(Some(LOOK_INTERVAL))?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let reading = stream.try_clone()?;
-        let connection = Connection::new(client, self.request_timeout);
+        let connection = Connection::new(stream, client, self.request_timeout);
         let writing = Arc::clone(&connection);
         self.endings.spawn_connection("client-writer", move || {
-            writing.send_answers(stream);
+            writing.run_writer();
             drop(place);
         })?;
         tracing::info!(%client, "client connected");
@@ -104,6 +104,7 @@ impl ClientListener {
             listener: self.clone(),
             connection: Arc::clone(&connection),
             batch: Vec::new(),
+            answers: Answers::default(),
             snapshot: None,
         };
         let started = self.endings.spawn_connection("client-reader", move || {
@@ -146,6 +147,8 @@ struct ClientReader {
     connection: Arc<Connection>,
     /// Requests of one read, on their way to the raft thread.
     batch: Vec<Event<Ticket>>,
+    /// Answers to some of them, which need nobody else.
+    answers: Answers,
     /// The snapshot that was last asked for.
     snapshot: Option<SnapshotFile<ReadableFile>>,
 }
@@ -249,7 +252,7 @@ impl ClientReader {
                 }
                 Op::Operator(OperatorOp::Members) => {
                     let slot = self.open(&id, Turn::Any)?;
-                    slot.answer(Response::Members(Box::new(self.listener.board.members())));
+                    self.answers.add(&slot, Response::Members(Box::new(self.listener.board.members())));
                 }
                 Op::Operator(OperatorOp::Change(change)) => {
                     self.operate(&id, Operation::ChangeMembers(change))?;
@@ -258,16 +261,18 @@ impl ClientReader {
                 Op::Operator(OperatorOp::Snapshot) => self.operate(&id, Operation::Snapshot)?,
                 Op::Operator(OperatorOp::SnapshotLines { snapshot, offset }) => {
                     let slot = self.open(&id, Turn::Read)?;
-                    slot.answer(self.snapshot_lines(snapshot, offset));
+                    let lines = self.snapshot_lines(snapshot, offset);
+                    self.answers.add(&slot, lines);
                 }
                 Op::Status => {
                     let slot = self.open(&id, Turn::Any)?;
-                    slot.answer(Response::Status(Box::new(self.listener.board.read())));
+                    self.answers.add(&slot, Response::Status(Box::new(self.listener.board.read())));
                 }
             },
             Err(bad) => {
                 let (id, response) = bad.into_response();
-                self.open(&id, Turn::Any)?.answer(response);
+                let slot = self.open(&id, Turn::Any)?;
+                self.answers.add(&slot, response);
             }
         }
         Some(())
@@ -328,6 +333,7 @@ impl ClientReader {
 
     /// Sends what was gathered. A full inbox makes the reader wait, and so its client.
     fn flush(&mut self) -> Option<()> {
+        self.answers.send();
         if self.batch.is_empty() {
             return Some(());
         }

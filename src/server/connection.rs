@@ -2,20 +2,28 @@
 //! first to fill a slot wins, a later one is dropped; answers leave in the order of the slots.
 //!
 //! ```text
-//!   reader --open--> [ 7: answered ][ 8: waits ][ 9: answered ][ 10: waits ] --front answered--> writer
-//!                                      ^ fill: kv thread, raft thread, or the writer at its deadline
+//!   reader --open--> [ 7: answered ][ 8: waits ][ 9: answered ][ 10: waits ] --front answered--> socket
+//!                                      ^ fill: kv thread, raft thread, reader, or the writer at its deadline
 //! ```
 //!
-//! The writer fills a slot whose time is up with `timeout` itself, so that no stalled thread can silence a
+//! Whoever answers sends what is answered at the front, as far as the socket takes it at once: no other
+//! thread has to wake for an answer. What a socket does not take is left to the writer, which waits for it,
+//! and everything after it too until that is gone. One thread at a time sends, and looks again when it has
+//! sent, so that nobody needs to wait for it.
+//!
+//! The writer also fills a slot whose time is up with `timeout`, so that no stalled thread can silence a
 //! connection. A request sees the effects of those before it: a read opens only when no write of this
 //! connection is open, and the other way round (`Turn`). What is waited for here is bounded in number and in
 //! bytes; beyond that the reader stops reading, and the client feels it in its socket.
 
 use crate::kv::Answer;
 use crate::wire::client::{ErrorCode, RequestKey, Response};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,13 +47,13 @@ pub(super) enum Turn {
     Any,
 }
 
-/// A client's connection, without its socket, which belongs to the two threads that serve it: a request whose
-/// fate is not known yet may keep this long after they are gone, and must not keep a file descriptor.
+/// A client's connection. A request whose fate is not known yet may keep this long after the threads that
+/// serve it are gone.
 pub(super) struct Connection {
     client: SocketAddr,
     request_timeout: Duration,
     state: Mutex<State>,
-    /// The writer waits here for answers.
+    /// The writer waits here for what others could not send.
     answered: Condvar,
     /// The reader waits here for its turn and for room.
     freed: Condvar,
@@ -59,11 +67,19 @@ pub(super) struct Slot {
 }
 
 struct State {
+    /// Where answers go. None when the connection is over: who keeps a slot must not keep a file descriptor.
+    stream: Option<Arc<TcpStream>>,
     slots: VecDeque<OpenSlot>,
     first_number: u64,
     open_writes: usize,
     open_reads: usize,
     answer_bytes: usize,
+    /// What the socket did not take at once. It goes before everything else, by the writer.
+    unsent: Vec<u8>,
+    /// A thread sends, without the lock. It looks for more when it has sent.
+    is_sending: bool,
+    /// A thread has gathered answers here and will send them.
+    is_gathered: bool,
     /// The reader has opened its last slot.
     is_last: bool,
     /// Every answer is sent, or nobody takes answers any more.
@@ -81,16 +97,20 @@ struct OpenSlot {
 impl Connection {
     /// Without requests yet. `request_timeout` is how long a request waits for its outcome here; the node's
     /// own verdict comes a little earlier, and is more exact.
-    pub fn new(client: SocketAddr, request_timeout: Duration) -> Arc<Connection> {
+    pub fn new(stream: TcpStream, client: SocketAddr, request_timeout: Duration) -> Arc<Connection> {
         Arc::new(Connection {
             client,
             request_timeout,
             state: Mutex::new(State {
+                stream: Some(Arc::new(stream)),
                 slots: VecDeque::new(),
                 first_number: 0,
                 open_writes: 0,
                 open_reads: 0,
                 answer_bytes: 0,
+                unsent: Vec::new(),
+                is_sending: false,
+                is_gathered: false,
                 is_last: false,
                 is_over: false,
                 reader_waits: false,
@@ -153,46 +173,94 @@ impl Connection {
         self.lock().is_over
     }
 
-    /// The writer's work: sends answers in order until the last one, or until the client takes none within
-    /// the socket's write timeout. Then shuts down the sending side.
-    pub fn send_answers(&self, mut stream: TcpStream) {
-        let mut answers = Vec::new();
-        let mut buffer = Vec::new();
-        while self.wait_for_answers(&mut answers) {
-            for (id, response) in answers.drain(..) {
-                response.render(id.as_ref(), &mut buffer);
+    /// Sends what is answered at the front, as far as the socket takes it at once, and leaves the rest to the
+    /// writer. Waits for nothing.
+    fn send_now(&self, room: &mut Room) {
+        let mut state = self.lock();
+        state.is_gathered = false;
+        if state.is_sending || !state.unsent.is_empty() {
+            return;
+        }
+        let Some(stream) = state.stream.clone() else { return };
+        loop {
+            state.take_answers(&mut room.answers);
+            if room.answers.is_empty() {
+                break;
             }
-            if let Err(error) = stream.write_all(&buffer) {
+            state.is_sending = true;
+            let reader_waits = state.reader_waits;
+            drop(state);
+            if reader_waits {
+                self.freed.notify_one();
+            }
+            room.render();
+            let sent = send_what_fits(&stream, &room.bytes);
+            state = self.lock();
+            state.is_sending = false;
+            state.unsent.extend_from_slice(&room.bytes[sent..]);
+            room.clear();
+            if !state.unsent.is_empty() {
+                break;
+            }
+        }
+        let needs_writer = !state.unsent.is_empty() || (state.is_last && state.slots.is_empty());
+        drop(state);
+        if needs_writer {
+            self.answered.notify_one();
+        }
+    }
+
+    /// The writer's work: answers requests whose time is up, and sends what others could not, until the last
+    /// answer, or until the client takes none within the socket's write timeout. Then shuts down the sending
+    /// side.
+    pub fn run_writer(&self) {
+        let Some(stream) = self.lock().stream.clone() else { return };
+        let mut room = Room::default();
+        while self.wait_for_bytes(&mut room) {
+            if let Err(error) = (&*stream).write_all(&room.bytes) {
                 tracing::debug!(client = %self.client, "client does not take its answers: {error}");
                 break;
             }
-            buffer.clear();
-            // A large answer must not be paid for as long as the connection lasts.
-            buffer.shrink_to(2 * WRITE_BYTES);
+            room.clear();
+            self.lock().is_sending = false;
         }
-        self.lock().is_over = true;
+        let mut state = self.lock();
+        state.is_over = true;
+        state.stream = None;
+        drop(state);
         self.freed.notify_all();
         // It may be gone already: then there is nothing to shut down.
         let _ = stream.shutdown(Shutdown::Write);
     }
 
-    /// Waits for answers at the front and moves them into `answers`. False when there will be none any more.
-    fn wait_for_answers(&self, answers: &mut Vec<Answered>) -> bool {
+    /// Waits for bytes that only the writer can send, and for answers that nobody sends. False when there
+    /// will be none any more.
+    fn wait_for_bytes(&self, room: &mut Room) -> bool {
         let mut state = self.lock();
         loop {
-            state.take_answers(answers);
-            if !answers.is_empty() {
-                if state.reader_waits {
-                    self.freed.notify_one();
+            // Who sends looks again, and leaves here what it cannot send.
+            if !state.is_sending {
+                room.bytes.append(&mut state.unsent);
+                state.take_answers(&mut room.answers);
+                if !room.bytes.is_empty() || !room.answers.is_empty() {
+                    state.is_sending = true;
+                    if state.reader_waits {
+                        self.freed.notify_one();
+                    }
+                    drop(state);
+                    room.render();
+                    return true;
                 }
-                return true;
+                if state.slots.is_empty() && state.is_last {
+                    return false;
+                }
             }
-            let now = Instant::now();
             let wait = match state.slots.front() {
-                None if state.is_last => return false,
+                Some(front) if front.answer.is_none() => {
+                    front.deadline.saturating_duration_since(Instant::now())
+                }
                 // Whatever opens meanwhile has a deadline that is later than this.
-                None => self.request_timeout,
-                Some(front) => front.deadline.saturating_duration_since(now),
+                Some(_) | None => self.request_timeout,
             };
             if wait.is_zero() {
                 let number = state.first_number;
@@ -201,6 +269,42 @@ impl Connection {
             }
             state = self.answered.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// Sends as much as the socket takes at once, and says how much that was. What is wrong with the socket is
+/// left to the writer to find.
+fn send_what_fits(stream: &TcpStream, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        // For this one call, unlike `set_nonblocking`, which would hold for the reader's side too.
+        match send(stream.as_raw_fd(), &bytes[sent..], MsgFlags::MSG_DONTWAIT) {
+            Ok(count) => sent += count,
+            Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+/// Where answers become bytes; kept from one time to the next.
+#[derive(Default)]
+struct Room {
+    answers: Vec<Answered>,
+    bytes: Vec<u8>,
+}
+
+impl Room {
+    fn render(&mut self) {
+        for (id, response) in self.answers.drain(..) {
+            response.render(id.as_ref(), &mut self.bytes);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        // A large answer must not be paid for as long as this lasts.
+        self.bytes.shrink_to(2 * WRITE_BYTES);
     }
 }
 
@@ -285,16 +389,42 @@ pub(super) fn no_outcome() -> Response {
 impl Slot {
     /// Answers the request, unless it was answered before.
     pub fn answer(&self, response: Response) {
-        let mut state = self.connection.lock();
-        state.fill(self.number, response);
-        let is_front = self.number == state.first_number;
+        let mut answers = Answers::default();
+        answers.add(self, response);
+        answers.send();
+    }
+}
+
+/// Answers that are given together: each connection gets its own in one write.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// Those that have something to send.
+    connections: Vec<Arc<Connection>>,
+    room: Room,
+}
+
+impl Answers {
+    /// Answers a request, unless it was answered before. It leaves with [`Answers::send`].
+    pub fn add(&mut self, slot: &Slot, response: Response) {
+        let mut state = slot.connection.lock();
+        state.fill(slot.number, response);
+        // What waits for an earlier answer leaves with that.
+        let is_front = slot.number == state.first_number;
+        if is_front && !state.is_gathered {
+            state.is_gathered = true;
+            self.connections.push(Arc::clone(&slot.connection));
+        }
         let reader_waits = state.reader_waits;
         drop(state);
-        if is_front {
-            self.connection.answered.notify_one();
-        }
         if reader_waits {
-            self.connection.freed.notify_one();
+            slot.connection.freed.notify_one();
+        }
+    }
+
+    /// Sends them, as far as sockets take them at once; what they do not take is left to their writers.
+    pub fn send(&mut self) {
+        for connection in self.connections.drain(..) {
+            connection.send_now(&mut self.room);
         }
     }
 }
@@ -302,7 +432,8 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use crate::types::Index;
+    use std::io::{BufRead, BufReader, Read};
     use std::net::TcpListener;
     use std::thread;
 
@@ -318,10 +449,10 @@ mod tests {
     #[test]
     fn a_request_that_outlives_its_connection_does_not_keep_the_socket() {
         let (mut client, server, address) = sockets();
-        let connection = Connection::new(address, Duration::from_millis(1));
+        let connection = Connection::new(server, address, Duration::from_millis(1));
         let slot = connection.try_open(&None, Turn::Write).expect("there is room");
         let writing = Arc::clone(&connection);
-        let writer = thread::spawn(move || writing.send_answers(server));
+        let writer = thread::spawn(move || writing.run_writer());
         connection.close_after_answers();
         writer.join().expect("it ends");
         let mut answers = String::new();
@@ -331,5 +462,52 @@ mod tests {
         let refused = (0..1000).any(|_| client.write_all(b"x").is_err());
         assert!(refused, "the server's end is still open, by a slot that waits");
         slot.answer(no_outcome());
+    }
+
+    /// The client reads only when its socket is full: some it took at once, and the writer has the rest.
+    #[test]
+    fn what_the_socket_does_not_take_at_once_comes_later_and_in_order() {
+        const ANSWERS: u64 = 200;
+        let (client, server, address) = sockets();
+        let connection = Connection::new(server, address, Duration::from_secs(60));
+        let writing = Arc::clone(&connection);
+        let writer = thread::spawn(move || writing.run_writer());
+        let value: Arc<str> = format!("\"{}\"", "x".repeat(100_000)).into();
+        let expected: Vec<Index> = (0..ANSWERS).map(|number| Index(number as i64)).collect();
+        let mut answers = Answers::default();
+        let mut slots = VecDeque::new();
+        let mut left = expected.iter();
+        let (full_in, full) = crossbeam_channel::bounded(1);
+        let reading = thread::spawn(move || {
+            full.recv().expect("answers fill the socket");
+            let lines = BufReader::new(client).lines();
+            lines.map(|line| line.expect("it comes whole")).collect::<Vec<String>>()
+        });
+        for turn in 0..ANSWERS {
+            slots.push_back(connection.wait_and_open(&None, Turn::Read).expect("it is not over"));
+            // The later of two first, then together: the order is that of the requests.
+            if turn % 2 == 1 {
+                let two = slots.drain(..).zip(left.by_ref().take(2)).collect::<Vec<_>>();
+                for (slot, index) in two.into_iter().rev() {
+                    let value = Some(Arc::clone(&value));
+                    answers.add(&slot, Response::Got { value, index: *index });
+                }
+                answers.send();
+                let state = connection.lock();
+                if state.is_sending || !state.unsent.is_empty() {
+                    // Once is enough.
+                    let _ = full_in.try_send(());
+                }
+            }
+        }
+        drop(full_in);
+        connection.close_after_answers();
+        let lines = reading.join().expect("it reads to the end");
+        writer.join().expect("it ends");
+        let indexes = lines.iter().map(|line| {
+            let (_, index) = line.rsplit_once(":").expect("it ends with the index");
+            Index(index.trim_end_matches('}').parse().expect("a number"))
+        });
+        assert_eq!(indexes.collect::<Vec<Index>>(), expected);
     }
 }

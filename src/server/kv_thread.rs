@@ -2,7 +2,7 @@
 //! that asked on this node, and polls again with its new `last_applied`. It has one poll outstanding, so that
 //! the answer always has room, and never applies what it was not given.
 
-use super::connection::Slot;
+use super::connection::{Answers, Slot};
 use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
@@ -13,6 +13,9 @@ use crate::types::{AppliedState, EntryId, Index};
 use crate::wire::client::{Read, Response};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::sync::Arc;
+
+/// Stale reads that are served before the thread looks whether entries wait.
+const STALE_READS_SHARE: usize = 256;
 
 /// What the raft thread hears of the application.
 pub(super) enum FromApplication {
@@ -40,6 +43,7 @@ pub(super) struct KvThread {
     pub work: Receiver<Work<Ticket>>,
     pub stale_reads: Receiver<StaleRead>,
     pub board: Arc<StatusBoard>,
+    pub answers: Answers,
     /// The most that the items of one answer may take.
     pub max_answer_bytes: usize,
 }
@@ -63,7 +67,10 @@ impl KvThread {
                     }
                 }
                 recv(self.stale_reads) -> stale => match stale {
-                    Ok(StaleRead { slot, read }) => self.serve(&slot, &read),
+                    Ok(StaleRead { slot, read }) => {
+                        self.serve(&slot, &read);
+                        self.serve_stale_reads();
+                    }
                     Err(_) => return "no client can connect any more".to_owned(),
                 },
             }
@@ -103,7 +110,12 @@ impl KvThread {
             self.snapshots.send(order).map_err(|_| "the thread for snapshots is gone".to_owned())?;
         }
         for (ticket, answer) in answers {
-            ticket.answer(Response::Written(answer));
+            match ticket {
+                Ticket::Write(slot) => self.answers.add(&slot, Response::Written(answer)),
+                Ticket::Read(..) | Ticket::Operation(_) | Ticket::Farewell(_) => {
+                    panic!("only writes wait for entries")
+                }
+            }
         }
         for ticket in reads {
             match ticket {
@@ -113,6 +125,7 @@ impl KvThread {
                 }
             }
         }
+        self.answers.send();
         Ok(())
     }
 
@@ -134,7 +147,15 @@ impl KvThread {
         self.polls.send(polled).map_err(|_| "the raft thread is gone".to_owned())
     }
 
-    fn serve(&self, slot: &Slot, read: &Read) {
+    /// Serves what else waits, a share of it, and sends the answers.
+    fn serve_stale_reads(&mut self) {
+        for StaleRead { slot, read } in self.stale_reads.clone().try_iter().take(STALE_READS_SHARE) {
+            self.serve(&slot, &read);
+        }
+        self.answers.send();
+    }
+
+    fn serve(&mut self, slot: &Slot, read: &Read) {
         let index = self.store.last_applied();
         let response = match read {
             Read::Get { key } => Response::Got { value: self.store.get(key).cloned(), index },
@@ -143,7 +164,7 @@ impl KvThread {
                 Response::Scanned { page, index }
             }
         };
-        slot.answer(response);
+        self.answers.add(slot, response);
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   thread             owns                          is fed by               feeds
-//!   raft               Node (core, disk, waiters)    three inbox channels    peers' queues, work, slots
-//!   kv                 KvStore                       work, stale reads       polls, views, slots
+//!   raft               Node (core, disk, waiters)    three inbox channels    peers' queues, work, clients
+//!   kv                 KvStore                       work, stale reads       polls, views, clients' sockets
 //!   snapshots          a view of the store           views                   snapshot files, raft's inbox
 //!   peer-sender xN     its connection out            its queue               the peer's socket
 //!   peer-reader xN     its connection in             the socket              raft's inbox
-//!   client-reader      its connection's turn         the socket              raft's inbox, slots
-//!   client-writer      its connection's answers      slots                   the socket
+//!   client-reader      its connection's turn         the socket              raft's inbox, the socket
+//!   client-writer      what the socket did not take  slots, deadlines        the socket
 //!   main               the end of the process        every thread            exit
 //! ```
 //!
