@@ -34,7 +34,7 @@ impl Forwarding {
 
     /// Takes a proposal to be sent at the end of the batch.
     pub fn push(&mut self, proposal: Proposal) {
-        self.waiting_bytes += size_bytes(&proposal);
+        self.waiting_bytes += proposal.size_bytes();
         self.waiting.push_back(proposal);
     }
 
@@ -47,7 +47,7 @@ impl Forwarding {
             .iter()
             .skip(self.sent)
             .take_while(|proposal| {
-                bytes += size_bytes(proposal);
+                bytes += proposal.size_bytes();
                 bytes <= max_bytes
             })
             .count();
@@ -65,7 +65,7 @@ impl Forwarding {
         let news = usize::try_from(next_number.saturating_sub(self.first_number)).unwrap_or(usize::MAX);
         let count = news.min(self.waiting.len());
         let taken: Vec<Proposal> = self.waiting.drain(..count).collect();
-        self.waiting_bytes -= taken.iter().map(size_bytes).sum::<usize>();
+        self.waiting_bytes -= taken.iter().map(Proposal::size_bytes).sum::<usize>();
         self.first_number += count as u64;
         self.sent = self.sent.saturating_sub(count);
         if count > 0 {
@@ -142,12 +142,6 @@ impl ForwardedFrom {
         self.next_number += fresh.len() as u64;
         fresh
     }
-}
-
-fn size_bytes(proposal: &Proposal) -> usize {
-    // {"request":{"node":N,"boot":N,"number":N},"command":} with 20-digit numbers.
-    const FRAME_BYTES: usize = 120;
-    FRAME_BYTES + proposal.command.text().len()
 }
 
 #[cfg(test)]
@@ -228,7 +222,7 @@ mod tests {
     fn a_batch_respects_its_limit_and_carries_at_least_one() {
         let mut forwarding = Forwarding::default();
         (0..3).for_each(|number| forwarding.push(proposal(number)));
-        let two = 2 * size_bytes(&proposal(0));
+        let two = 2 * proposal(0).size_bytes();
         assert_eq!(forwarding.next_batch(two).map(|(first, sent)| (first, sent.len())), Some((0, 2)));
         assert_eq!(forwarding.next_batch(0).map(|(first, sent)| (first, sent.len())), Some((2, 1)));
         assert_eq!(forwarding.next_batch(two), None);
@@ -239,7 +233,7 @@ mod tests {
         let mut forwarding = Forwarding::default();
         assert!(forwarding.has_room(1));
         forwarding.push(proposal(0));
-        let used = size_bytes(&proposal(0));
+        let used = proposal(0).size_bytes();
         assert!(!forwarding.has_room(used) && forwarding.has_room(used + 1));
         assert_eq!(forwarding.taken(1), [proposal(0).request]);
         assert!(forwarding.has_room(1));

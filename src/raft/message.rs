@@ -202,6 +202,15 @@ pub struct Proposal {
     pub command: Command,
 }
 
+impl Proposal {
+    /// About how many bytes it takes in a message: never less than the JSON object.
+    pub fn size_bytes(&self) -> usize {
+        // {"request":{"node":N,"boot":N,"number":N},"command":} with 20-digit numbers.
+        const FRAME_BYTES: usize = 120;
+        FRAME_BYTES + self.command.text().len()
+    }
+}
+
 /// Proposals of a follower's clients. They carry gapless numbers per (sender, boot, term), so that the
 /// leader can take each at most once and in order, however often a line is lost or repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -16,14 +16,12 @@
 //! connection is open, and the other way round (`Turn`). What is waited for here is bounded in number and in
 //! bytes; beyond that the reader stops reading, and the client feels it in its socket.
 
+use super::socket::send_what_fits;
 use crate::kv::Answer;
 use crate::wire::client::{ErrorCode, RequestKey, Response};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -270,21 +268,6 @@ impl Connection {
             state = self.answered.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-/// Sends as much as the socket takes at once, and says how much that was. What is wrong with the socket is
-/// left to the writer to find.
-fn send_what_fits(stream: &TcpStream, bytes: &[u8]) -> usize {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        // For this one call, unlike `set_nonblocking`, which would hold for the reader's side too.
-        match send(stream.as_raw_fd(), &bytes[sent..], MsgFlags::MSG_DONTWAIT) {
-            Ok(count) => sent += count,
-            Err(Errno::EINTR) => {}
-            Err(_) => break,
-        }
-    }
-    sent
 }
 
 /// Where answers become bytes; kept from one time to the next.

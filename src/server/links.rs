@@ -1,10 +1,11 @@
-//! Where the node's decisions go: to peers' queues, to the KV thread, to whoever waits, to the log. Members
+//! Where the node's decisions go: to peers, to the KV thread, to whoever waits, to the log. Members
 //! come and go, and so do the writers to them.
 
 use super::connection::no_outcome;
 use super::ending::Endings;
+use super::peer_link::{PeerLink, peer_link};
 use super::peer_sender::PeerSender;
-use super::raft_thread::{Inbox, peer_queue};
+use super::raft_thread::Inbox;
 use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
@@ -14,7 +15,7 @@ use crate::storage::Unsound;
 use crate::types::{Configuration, Entry, EntryId, NodeId, Term};
 use crate::wire::client::{ErrorCode, Response};
 use crate::wire::peer::{Envelope, Hello};
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(super) struct Greeter {
 /// Where the node's decisions go.
 pub(super) struct Links {
     greeter: Greeter,
-    queues: BTreeMap<NodeId, Sender<Envelope>>,
+    peers: BTreeMap<NodeId, PeerLink>,
     /// Where nodes can be reached: as the newest configuration says, or else `cluster.toml`, or else they
     /// themselves.
     addresses: BTreeMap<NodeId, String>,
@@ -47,7 +48,7 @@ impl Links {
         work: Sender<Work<Ticket>>,
         leisure: Sender<SnapshotOrder>,
     ) -> Links {
-        let mut links = Links { greeter, queues: BTreeMap::new(), addresses, work, leisure };
+        let mut links = Links { greeter, peers: BTreeMap::new(), addresses, work, leisure };
         links.connect();
         links
     }
@@ -55,7 +56,7 @@ impl Links {
     /// Has a writer for everyone whose address is known, so that a connection stands before it is needed.
     fn connect(&mut self) {
         for peer in self.addresses.keys().copied().collect::<Vec<NodeId>>() {
-            self.queue(peer);
+            self.link(peer);
         }
     }
 
@@ -70,20 +71,20 @@ impl Links {
     fn has_address(&mut self, peer: NodeId, address: &str) {
         let known = self.addresses.insert(peer, address.to_owned());
         if known.is_some_and(|known| known != address) {
-            // The writer to the old address ends with its queue.
-            self.queues.remove(&peer);
+            // The writer to the old address ends with its link.
+            self.peers.remove(&peer);
         }
     }
 
-    /// The queue to a peer, and behind it a writer that connects.
-    fn queue(&mut self, peer: NodeId) -> Option<&Sender<Envelope>> {
-        if !self.queues.contains_key(&peer) {
+    /// The link to a peer, and behind it a writer that connects.
+    fn link(&mut self, peer: NodeId) -> Option<&mut PeerLink> {
+        if !self.peers.contains_key(&peer) {
             let Greeter { hello, inbox, board, max_line_bytes, endings } = &self.greeter;
-            let (queue_in, queue) = peer_queue();
+            let (link, writer) = peer_link();
             let sender = PeerSender {
                 hello: Hello { to: peer, ..hello.clone() },
                 address: self.addresses.get(&peer)?.clone(),
-                queue,
+                link: writer,
                 inbox: inbox.clone(),
                 board: Arc::clone(board),
                 max_line_bytes: *max_line_bytes,
@@ -92,9 +93,9 @@ impl Links {
                 tracing::warn!(%peer, "cannot start a thread for {peer}: {error}");
                 return None;
             }
-            self.queues.insert(peer, queue_in);
+            self.peers.insert(peer, link);
         }
-        self.queues.get(&peer)
+        self.peers.get_mut(&peer)
     }
 }
 
@@ -102,14 +103,8 @@ impl Rim<Ticket> for Links {
     fn send(&mut self, envelope: Envelope) {
         let Envelope { boot, event, applied: _, message } = &envelope;
         tracing::trace!(boot, event, to = %message.to, term = %message.term, body = ?message.body, "sends");
-        let Some(queue) = self.queue(message.to) else { return };
-        match queue.try_send(envelope) {
-            Ok(()) => {}
-            // Raft sends again, and so does forwarding, under the same numbers.
-            Err(TrySendError::Full(envelope)) => {
-                tracing::debug!(to = %envelope.message.to, "queue is full: a message is dropped");
-            }
-            Err(TrySendError::Disconnected(_)) => {}
+        if let Some(link) = self.link(message.to) {
+            link.send(envelope);
         }
     }
 
@@ -142,7 +137,7 @@ impl Rim<Ticket> for Links {
             self.has_address(*id, &member.peer);
         }
         if is_committed {
-            self.queues.retain(|id, _| configuration.is_member(*id));
+            self.peers.retain(|id, _| configuration.is_member(*id));
             self.addresses.retain(|id, _| configuration.is_member(*id));
         }
         self.connect();

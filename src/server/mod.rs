@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   thread             owns                          is fed by               feeds
-//!   raft               Node (core, disk, waiters)    three inbox channels    peers' queues, work, clients
+//!   raft               Node (core, disk, waiters)    three inbox channels    peers' sockets and queues, work
 //!   kv                 KvStore                       work, stale reads       polls, views, clients' sockets
 //!   snapshots          a view of the store           views                   snapshot files, raft's inbox
-//!   peer-sender xN     its connection out            its queue               the peer's socket
+//!   peer-sender xN     its connection out            its queue, time         the peer's socket
 //!   peer-reader xN     its connection in             the socket              raft's inbox
 //!   client-reader      its connection's turn         the socket              raft's inbox, the socket
 //!   client-writer      what the socket did not take  slots, deadlines        the socket
@@ -25,10 +25,12 @@ mod founding;
 mod kv_thread;
 mod links;
 mod logging;
+mod peer_link;
 mod peer_listener;
 mod peer_sender;
 mod raft_thread;
 mod snapshot_thread;
+mod socket;
 mod status;
 mod ticket;
 

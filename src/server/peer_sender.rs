@@ -1,16 +1,17 @@
-//! The writer to one peer: connects, greets, sends what the raft thread queues, and asks now and then whether
-//! anyone is there. When the connection breaks it begins again, ever more slowly and never in step with
-//! others. Nothing waits for it: a hung peer costs its own thread and its own queue (FAULTS row 53).
+//! The writer to one peer: connects, greets, sends what the raft thread leaves to it, and asks now and then
+//! whether anyone is there. When the connection breaks it begins again, ever more slowly and never in step
+//! with others. Nothing waits for it: a hung peer costs its own thread and its own queue (FAULTS row 53).
 
+use super::peer_link::WriterLink;
 use super::raft_thread::{FromPeer, Greeting, Inbox};
 use super::status::StatusBoard;
 use crate::storage::RememberedPeer;
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
-    Decoded, Ends, Envelope, Hello, PeerLine, Ping, Welcome, decode, decode_greeting, max_peer_line_bytes,
+    Decoded, Ends, Hello, PeerLine, Ping, Welcome, decode, decode_greeting, max_peer_line_bytes,
 };
 use crate::wire::quote_external;
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -25,14 +26,12 @@ const PING_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// Bytes that go out in one write, about.
-const WRITE_BYTES: usize = 1024 * 1024;
 
 /// Everything the thread owns.
 pub(super) struct PeerSender {
     pub hello: Hello,
     pub address: String,
-    pub queue: Receiver<Envelope>,
+    pub link: WriterLink,
     pub inbox: Inbox,
     pub board: Arc<StatusBoard>,
     pub max_line_bytes: usize,
@@ -85,8 +84,8 @@ impl PeerSender {
     fn wait(&self, time: Duration) -> Option<()> {
         let deadline = Instant::now() + time;
         loop {
-            match self.queue.recv_deadline(deadline) {
-                Ok(_) => {}
+            match self.link.queue.recv_deadline(deadline) {
+                Ok(_) => self.link.sent(1),
                 Err(RecvTimeoutError::Timeout) => return Some(()),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
@@ -132,29 +131,36 @@ impl PeerSender {
     /// Sends until the connection breaks, and says why; none when nothing will ever come any more.
     fn serve(&self, link: &mut Link) -> Option<String> {
         // What was queued for a connection that is gone would only be rejected now: Raft sends it again.
-        while self.queue.try_recv().is_ok() {}
+        self.link.clear();
+        match link.stream.try_clone() {
+            Ok(stream) => self.link.connected(stream),
+            Err(error) => return Some(error.to_string()),
+        }
+        let trouble = self.send_queued(link);
+        self.link.disconnected();
+        trouble
+    }
+
+    fn send_queued(&self, link: &mut Link) -> Option<String> {
         let mut next_ping = Instant::now() + PING_INTERVAL;
         let mut buffer = Vec::new();
         loop {
-            match self.queue.recv_deadline(next_ping) {
-                Ok(envelope) => {
-                    PeerLine::Envelope(envelope).encode(&mut buffer);
-                    while buffer.len() < WRITE_BYTES {
-                        let Ok(envelope) = self.queue.try_recv() else { break };
-                        PeerLine::Envelope(envelope).encode(&mut buffer);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            let first = match self.link.queue.recv_deadline(next_ping) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return None,
-            }
-            if Instant::now() >= next_ping {
+            };
+            let is_ping_due = Instant::now() >= next_ping;
+            if is_ping_due {
                 next_ping = Instant::now() + PING_INTERVAL;
-                if let Err(trouble) = link.exchange_pings(&mut buffer) {
-                    return Some(trouble);
-                }
+                self.link.begin();
             }
-            if let Err(error) = link.stream.write_all(&buffer) {
-                return Some(format!("cannot send: {error}"));
+            // Also when there was no first: until `begin`, the raft thread may have left half a line.
+            let taken = self.link.take_queued(first, &mut buffer) + usize::from(is_ping_due);
+            let sent = link.send(is_ping_due, &mut buffer);
+            self.link.sent(taken);
+            if let Err(trouble) = sent {
+                return Some(trouble);
             }
             buffer.clear();
         }
@@ -162,6 +168,13 @@ impl PeerSender {
 }
 
 impl Link {
+    fn send(&mut self, with_ping: bool, buffer: &mut Vec<u8>) -> Result<(), String> {
+        if with_ping {
+            self.exchange_pings(buffer)?;
+        }
+        self.stream.write_all(buffer).map_err(|error| format!("cannot send: {error}"))
+    }
+
     /// Takes the pong to the last ping, which had all the time since, and asks again. Without this a
     /// connection whose other end vanished silently would look alive for minutes.
     fn exchange_pings(&mut self, buffer: &mut Vec<u8>) -> Result<(), String> {

@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Lines from peers, and events of clients, that one batch takes.
 const BATCH_SHARE: usize = 1024;
-/// Messages that may wait for the writer of one peer; Raft sends again what does not fit.
-const PEER_QUEUE: usize = 1024;
 /// Lines from peers that may wait for this thread; then their readers wait.
 const PEERS_INBOX: usize = 4096;
 /// Groups of requests that may wait for this thread; then their readers wait.
@@ -72,11 +70,6 @@ pub(super) fn inbox(raft: &RaftState) -> (Inbox, Outbox) {
     let inbox =
         Inbox { peers: peers_in, clients: clients_in, term: Arc::clone(&term), founding: founding.clone() };
     (inbox, Outbox { peers: peers_out, clients: clients_out, term, founding })
-}
-
-/// The queue to one peer's writer.
-pub(super) fn peer_queue() -> (Sender<Envelope>, Receiver<Envelope>) {
-    bounded(PEER_QUEUE)
 }
 
 /// How real time becomes ticks.

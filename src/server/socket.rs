@@ -1,0 +1,21 @@
+//! What two kinds of connection do alike.
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+/// Sends as much as the socket takes at once, and says how much that was. What is wrong with the socket is
+/// left to whoever waits for it to find.
+pub(super) fn send_what_fits(stream: &TcpStream, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        // For this one call, unlike `set_nonblocking`, which would hold for who reads from it too.
+        match send(stream.as_raw_fd(), &bytes[sent..], MsgFlags::MSG_DONTWAIT) {
+            Ok(count) => sent += count,
+            Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    sent
+}
