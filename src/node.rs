@@ -32,7 +32,9 @@ pub use divergence::Diverged;
 pub use operations::{Operation, OperationOutcome};
 pub use snapshots::LogLimits;
 
-use crate::raft::{Body, Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
+use crate::raft::{
+    Body, Input, Message, Note, Output, PeerProgress, RaftState, Recognition, Refusal, RoleName,
+};
 use crate::storage::{Disk, RememberedPeer, SnapshotMeta, Storage, StorageError, Unsound};
 use crate::types::{
     AppliedState, Command, Configuration, Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term,
@@ -325,12 +327,11 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         peer: NodeId,
         incarnation: Incarnation,
     ) -> Result<RememberedPeer, StorageError> {
-        let configuration = self.raft.configuration();
-        let remembered = match configuration.incarnation_of(peer) {
-            Some(named) if named == incarnation => RememberedPeer::Known,
-            Some(remembered) => RememberedPeer::Different { remembered },
-            None if configuration.is_member(peer) => self.storage.remember_peer(peer, incarnation)?,
-            None => RememberedPeer::Known,
+        let known = self.storage.identity().peers.get(&peer).copied();
+        let remembered = match self.raft.recognise(peer, incarnation, known) {
+            Recognition::Known => RememberedPeer::Known,
+            Recognition::New => self.storage.remember_peer(peer, incarnation)?,
+            Recognition::Other(remembered) => RememberedPeer::Different { remembered },
         };
         if !matches!(remembered, RememberedPeer::Different { .. }) {
             self.raft.step(Input::Met { peer, incarnation }, &mut self.output);

@@ -96,6 +96,22 @@ fn from_a_lead_that_is_handed_over() {
 }
 
 #[test]
+fn from_a_voter_that_lost_its_data() {
+    let named = ["data lost", "members changed", "named by its new folder", "leader elected"];
+    holds("voter_without_its_data", 200_000, &named);
+    holds("vote_lost_with_its_data", 100_000, &["named by its new folder", "write committed"]);
+    let votes = ["voter again", "vote granted by who had lost its data", "two leaders at once"];
+    holds("votes_again", 200_000, &votes);
+    holds("votes_again_and_crashes", 20_000, &["voter again", "crash during a save", "leader elected"]);
+    holds("asks_again", 10_000, &["write of a new life committed"]);
+}
+
+#[test]
+fn from_numbers_that_are_used_again() {
+    holds("two_join_at_once", 100, &["named by its new folder"]);
+}
+
+#[test]
 fn names_are_unique_and_an_unknown_one_is_none() {
     let mut names: Vec<&str> = CONFIGURATIONS.iter().map(|configuration| configuration.name).collect();
     names.sort_unstable();

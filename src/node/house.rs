@@ -4,7 +4,7 @@
 use super::operations::{Operation, OperationOutcome};
 use super::snapshots::LogSize;
 use super::{Fault, Install, Node, Rejection, Rim, Work};
-use crate::raft::{Body, Configuration, Input, MemberChange, Message, Output, RoleName};
+use crate::raft::{Body, Configuration, Input, MemberChange, Message, Output};
 use crate::storage::{Disk, SnapshotMeta};
 use crate::types::{EntryId, Index, Member, NodeId};
 
@@ -44,28 +44,11 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         staying.find(|id| !knows(*id))
     }
 
-    /// A member that has lost its data shows itself with another folder. It may have voted and acknowledged
-    /// what nobody else knows of, so as the voter that it was it never comes back: the leader removes it, and
-    /// then adds it as somebody new under its old name, who gets the log first. It says so again and again
-    /// until it is let in, so each step waits for nothing but its turn.
-    ///
-    /// Why that is safe: the removal is committed without it, by a majority of the voters with it and one of
-    /// those without, so every later leader has the removal in its log and counts no word of the old one. In
-    /// terms up to then the new one cannot vote: it does not vote at all before an entry that names its new
-    /// incarnation has come to it, which was made in that term or a later one.
+    /// A member that has lost its data shows itself with another folder.
     pub fn let_in_again(&mut self, peer: NodeId, member: Member) {
-        let configuration = self.raft.configuration();
-        let known = configuration.members.get(&peer);
-        let is_let_in = known.is_some_and(|known| known.incarnation == member.incarnation);
-        if self.raft.role() != RoleName::Leader || is_let_in {
-            return;
+        if let Some(change) = self.raft.change_to_let_in(peer, member) {
+            self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
         }
-        let change = if configuration.is_member(peer) {
-            MemberChange { remove: [peer].into(), ..MemberChange::default() }
-        } else {
-            MemberChange { add: [(peer, member)].into(), ..MemberChange::default() }
-        };
-        self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
     }
 
     /// This node has joined, or has lost its data, and the log names it by now by its own incarnation.
@@ -73,8 +56,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         if self.storage.may_vote() {
             return Ok(());
         }
-        let (id, own) = (self.raft.id(), self.storage.identity().incarnation);
-        if self.raft.configuration().incarnation_of(id) == Some(own) {
+        if self.raft.is_named(self.storage.identity().incarnation) {
             self.storage.allow_vote()?;
             self.raft.step(Input::AllowVote, &mut self.output);
         }
@@ -86,10 +68,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         if self.storage.request_boot().is_some() {
             return Ok(());
         }
-        let (id, own) = (self.raft.id(), self.storage.identity().incarnation);
-        let named = self.raft.committed_configuration().members.get(&id);
-        let named = named.filter(|member| member.incarnation == Some(own));
-        if let Some(life) = named.and_then(|member| member.life) {
+        if let Some(life) = self.raft.life(self.storage.identity().incarnation) {
             let boot = self.storage.begin_life(life)?;
             self.raft.step(Input::BeginLife { boot }, &mut self.output);
         }

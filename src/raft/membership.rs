@@ -193,6 +193,9 @@ impl RaftState {
             None => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.catch_up.clear();
+                    // Who had that number before may be remembered until the next tick, and with it a log
+                    // that the new one does not have.
+                    leader.progress.retain(|id, _| !change.add.contains_key(id));
                 }
                 let next = first_step(self.configurations.current(), change);
                 ChangeOutcome::Appended(self.append_configuration(next, output))
@@ -446,7 +449,7 @@ impl fmt::Display for Configuration {
 #[cfg(test)]
 mod tests {
     use super::super::Input;
-    use super::super::state::tests::started;
+    use super::super::state::tests::{hear_match, leading, started, step};
     use super::*;
     use crate::types::{Incarnation, Term};
     use proptest::prelude::*;
@@ -698,6 +701,24 @@ mod tests {
         back.add.values_mut().for_each(|member| member.incarnation = Some(new));
         let raft = leading(back, vec![]);
         assert_eq!((named(&raft), raft.configuration().members[&NodeId(2)].life), (Some(new), Some(1)));
+    }
+
+    /// A node that had lost its data was removed, and greeted the leader once more before the next tick. It
+    /// was added, and the leader went on from what the one before had acknowledged: it did not go back to
+    /// before that, and the new one, which has nothing, got nothing for as long as that leader led.
+    #[test]
+    fn who_is_added_again_is_not_held_to_what_the_one_before_had() {
+        let mut raft = leading();
+        hear_match(&mut raft, 3);
+        step(&mut raft, Input::ChangeMembers { request: 1, change: change(&[], &[3]) });
+        hear_match(&mut raft, 2);
+        step(&mut raft, Input::Tick);
+        hear_match(&mut raft, 2);
+        assert_eq!(raft.commit_index(), Index(2), "it has left");
+        let output = step(&mut raft, Input::ChangeMembers { request: 2, change: change(&[3], &[]) });
+        assert!(matches!(output.changes[..], [(2, ChangeOutcome::Appended(_))]), "before the next tick");
+        let progress = raft.progress().into_iter().find(|progress| progress.id == NodeId(3));
+        assert_eq!(progress.map(|progress| progress.match_index), Some(Index::NONE));
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! | `replication.rs`, `progress.rs` | 5.3, 5.4.2, figure 2 "Leaders", the sender and the commit rule |
 //! | `forwarding.rs`, `reads.rs`, `requests.rs` | 8 "Client interaction"; thesis 6.4 (ReadIndex) |
 //! | `membership.rs`, `configuration.rs` | 6: changes of members; who votes and what a majority is |
+//! | `lives.rs` | not in the paper: nodes that lost their data, or have a number that another had |
 //! | `snapshot.rs` | 7, figure 13: what a snapshot covers is gone from the log |
 //! | `transfer.rs` | thesis 3.10: handing the lead over |
 //! | `log.rs` | the log |
@@ -37,6 +38,7 @@ mod configuration;
 mod election;
 mod forwarding;
 mod invariants;
+mod lives;
 mod log;
 mod membership;
 pub mod message;
@@ -54,6 +56,7 @@ mod symmetry;
 mod transfer;
 
 pub use configuration::Configuration;
+pub use lives::Recognition;
 pub use log::Log;
 pub use membership::{ChangeRefusal, MAX_VOTERS, MemberChange};
 pub use message::{Body, Message};

@@ -77,7 +77,12 @@ impl Model {
     /// A node answers what another one has sent to it, where that is all it does. Says whether there is
     /// anything new in its answers.
     fn hear(&self, state: &mut State, node: usize, sender: usize, seen: &mut Seen) -> bool {
-        let set = self.sent(state[sender])[node];
+        let [sent, before] = self.under_way(state, sender, node);
+        let has_news = self.hear_set(state, node, sent, seen);
+        self.hear_set(state, node, before, seen) || has_news
+    }
+
+    fn hear_set(&self, state: &mut State, node: usize, set: u32, seen: &mut Seen) -> bool {
         if set == Sets::EMPTY || !self.bounds.is_awake(node) {
             return false;
         }
@@ -91,7 +96,7 @@ impl Model {
         let both = |(known, more): (&u32, &u32)| self.sets.union(*known, *more);
         let is_news = sent.iter().zip(answers).any(|pair| both(pair) != *pair.0);
         if is_news {
-            state[node] = self.local(core, sent.iter().zip(answers).map(both).collect());
+            state[node] = self.saying(state[node], core, answers);
         }
         is_news
     }

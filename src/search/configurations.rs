@@ -1,7 +1,7 @@
 //! The searches, by name: what each bounds, where it begins, and what it must have come across.
 
 use super::script::Script;
-use super::{Bounds, changes};
+use super::{Bounds, changes, rejoins};
 
 /// A search.
 pub struct Configuration {
@@ -29,6 +29,8 @@ pub(super) const NONE: Bounds = Bounds {
     reads: 0,
     followers_take_requests: false,
     crashes: 0,
+    wiped: &[],
+    wiped_join: false,
     changes: &[],
     transfers: 0,
     compactions: 0,
@@ -288,6 +290,12 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     changes::SNAPSHOT,
     changes::SNAPSHOT_OF_ANOTHER_LOG,
     changes::SNAPSHOT_LATE,
+    rejoins::VOTER_WITHOUT_ITS_DATA,
+    rejoins::VOTE_LOST_WITH_ITS_DATA,
+    rejoins::VOTES_AGAIN,
+    rejoins::VOTES_AGAIN_AND_CRASHES,
+    rejoins::TWO_JOIN_AT_ONCE,
+    rejoins::ASKS_AGAIN,
 ];
 
 fn from_nothing(_: &mut Script) {}

@@ -9,6 +9,7 @@
 //! Other moments of a crash need no case of their own: before the batch, or after the save with messages that
 //! did not leave, is the same as a crash between batches with messages that are never delivered.
 
+use super::lives::Folder;
 use super::seen::Seen;
 use super::{Change, Fault};
 use crate::raft::message::{AppendOutcome, Conflict, RequestVoteResponse};
@@ -26,6 +27,7 @@ pub(super) struct Disk {
     pub log: Log,
     /// The one that the log begins under: the first one, or the snapshot's.
     pub configuration: Configuration,
+    pub folder: Folder,
 }
 
 /// A node without what it has sent.
@@ -33,6 +35,10 @@ pub(super) struct Disk {
 pub(super) struct Core {
     pub raft: RaftState,
     pub disk: Disk,
+    /// What was on the disk that it lost.
+    pub lost: Option<Log>,
+    /// How many writes it has asked for in this start, where a node may come back as another.
+    writes: u64,
 }
 
 /// What can happen to a node, messages given in full.
@@ -43,6 +49,10 @@ pub(super) enum Event<'a> {
     Campaign,
     /// It stops and starts again from its disk.
     Crash,
+    /// It stops, loses all that is on its disk, and starts again, with `--rejoin`.
+    Wipe,
+    /// One that has lost its data greets it.
+    Greeting(NodeId),
     /// It makes a snapshot, and the log before it goes.
     Compact,
     /// An operator wants members changed.
@@ -51,7 +61,7 @@ pub(super) enum Event<'a> {
     Transfer(NodeId),
     /// A client asks it to read; all its reads up to this number wait.
     Read(u64),
-    /// A client asks it to write. No two writes have the same number.
+    /// A client asks it to write. No two writes have the same value.
     Propose(u64),
     /// A message arrives.
     Deliver(&'a Message),
@@ -73,22 +83,30 @@ pub(super) struct Ending {
 impl Core {
     /// A node that starts for the first time.
     pub fn new(id: NodeId, configuration: Configuration, settings: &Settings) -> Core {
-        let log = Log::new(EntryId::NONE, Vec::new());
-        Core::started(id, 1, Disk { hard_state: HardState::default(), log, configuration }, settings)
+        let folder = Folder::first(configuration.voters().filter(|peer| *peer != id));
+        Core::started(id, 1, Disk { configuration, ..Disk::empty(folder) }, settings)
     }
 
     fn started(id: NodeId, boot: u64, disk: Disk, settings: &Settings) -> Core {
-        let Disk { hard_state, log, configuration } = disk.clone();
-        let start = Start { id, boot, configuration, hard_state, log, may_vote: true, seed: 0 };
+        let Disk { hard_state, log, configuration, folder } = disk.clone();
+        let start = Start { id, boot, configuration, hard_state, log, may_vote: folder.may_vote, seed: 0 };
         let mut raft = RaftState::new(start, settings.clone());
         raft.forget_time();
-        Core { raft, disk }
+        Core { raft, disk, lost: None, writes: 0 }
     }
 
     /// The same node after a restart from `disk`. A start counts only where messages name it.
     fn restarted(&self, disk: Disk, rules: &Rules) -> Core {
         let boot = self.raft.boot() + u64::from(rules.starts_count);
-        Core::started(self.raft.id(), boot, disk, &rules.settings)
+        let lost = self.lost.clone();
+        Core { lost, ..Core::started(self.raft.id(), boot, disk, &rules.settings) }
+    }
+
+    /// What comes after this node when it has lost its disk.
+    fn wiped(&self, rules: &Rules) -> Core {
+        let lost = Some(self.disk.log.clone());
+        let disk = Disk::empty(Folder::rejoining());
+        Core { lost, ..Core::started(self.raft.id(), 1, disk, &rules.settings) }
     }
 
     /// The same node in a cluster whose nodes have other names.
@@ -100,8 +118,10 @@ impl Core {
             },
             log: self.disk.log.renamed(new),
             configuration: self.disk.configuration.renamed(new),
+            folder: self.disk.folder.renamed(new),
         };
-        Core { raft: self.raft.renamed(new), disk }
+        let lost = self.lost.as_ref().map(|lost| lost.renamed(new));
+        Core { raft: self.raft.renamed(new), disk, lost, writes: self.writes }
     }
 
     /// All ways in which this can go, or what it breaks: a property of one node (P6, P8), or an invariant
@@ -119,20 +139,30 @@ impl Core {
         if let Event::Crash = event {
             return Ok(vec![Ending::silent(self.restarted(self.disk.clone(), rules), Vec::new())]);
         }
+        if let Event::Wipe = event {
+            return Ok(vec![Ending::silent(self.wiped(rules), Vec::new())]);
+        }
         if let Event::Compact = event {
             return Ok(vec![self.compacted()]);
         }
-        let mut raft = self.raft.clone();
+        // What a greeting leaves on disk is there before anything else of the batch.
+        let mut base = self.clone();
         let mut output = Output::default();
-        run_inputs(&mut raft, event, rules, &mut output);
+        match event {
+            Event::Greeting(peer) => base.is_greeted(*peer, rules, &mut output),
+            Event::Propose(_) if rules.has_lives => base.writes += 1,
+            _ => {}
+        }
+        let mut raft = std::mem::replace(&mut base.raft, self.raft.clone());
+        run_inputs(&mut raft, event, self.writes, rules, &mut output);
         output.after_save.retain(|message| rules.travels(message));
-        self.carry_out(raft, output, rules)
+        base.carry_out(raft, output, rules)
     }
 
     /// The same node when a snapshot of all that it has applied is durable. The others hear of that when they
     /// need what is gone.
     fn compacted(&self) -> Ending {
-        let Core { mut raft, mut disk } = self.clone();
+        let Core { mut raft, mut disk, .. } = self.clone();
         let index = raft.commit_index();
         let last = raft.log().term_at(index).map(|term| EntryId::new(term, index));
         let mut output = Output::default();
@@ -142,7 +172,7 @@ impl Core {
             raft.step(Input::Compacted { last }, &mut output);
             raft.forget_time();
         }
-        Ending::silent(Core { raft, disk }, output.notes)
+        Ending::silent(Core { raft, disk, ..self.clone() }, output.notes)
     }
 
     fn carry_out(
@@ -175,24 +205,29 @@ impl Core {
         }
         sent.iter().try_for_each(|message| disk.covers(message))?;
         disk.install(&mut raft, &output, &mut notes);
+        if rules.has_lives {
+            disk.folder.keep_house(&mut raft);
+        }
         self.match_stays(&raft)?;
         requests_are_unique(&raft)?;
         terms_never_fall(&raft)?;
         // The application applies at once: the core does nothing with `last_applied` but to check it.
         raft.step(Input::Applied { index: raft.commit_index() }, &mut Output::default());
         raft.forget_time();
-        let core = Core { raft, disk };
+        let core = Core { raft, disk, ..self.clone() };
         endings.insert(0, Ending { core, is_torn: false, sent, reads: output.reads, notes });
         Ok(endings)
     }
 
-    /// P6: what a follower has acknowledged to a leader stays acknowledged for that term.
+    /// P6: what a follower has acknowledged to a leader stays acknowledged for that term. Who has left is not
+    /// held to it: under its number may come another.
     fn match_stays(&self, after: &RaftState) -> Result<(), Fault> {
         if after.term() != self.raft.term() {
             return Ok(());
         }
         let now = after.progress();
-        for before in self.raft.progress() {
+        let is_member = |id: NodeId| self.raft.configuration().is_member(id);
+        for before in self.raft.progress().into_iter().filter(|before| is_member(before.id)) {
             let now = now.iter().find(|now| now.id == before.id);
             if let Some(now) = now.filter(|now| now.match_index < before.match_index) {
                 let what = format!("{after}: {} had match={}", now.id, before.match_index);
@@ -246,6 +281,10 @@ pub(super) struct Rules {
     /// Whether each start of a node has a number of its own. Only forwarded proposals and reads carry it;
     /// without them it would tell apart what is the same.
     pub starts_count: bool,
+    /// Whether a node may lose its data and come back as another.
+    pub has_lives: bool,
+    /// See `Bounds`.
+    pub wiped_join: bool,
     /// See `Bounds`.
     pub pre_votes: bool,
     /// See `Bounds`.
@@ -275,7 +314,7 @@ impl Rules {
 }
 
 /// Steps what an event stands for, up to the end of the batch.
-fn run_inputs(raft: &mut RaftState, event: &Event, rules: &Rules, output: &mut Output) {
+fn run_inputs(raft: &mut RaftState, event: &Event, writes: u64, rules: &Rules, output: &mut Output) {
     match event {
         Event::Heartbeat => raft.step(Input::Tick, output),
         Event::Campaign => {
@@ -285,15 +324,16 @@ fn run_inputs(raft: &mut RaftState, event: &Event, rules: &Rules, output: &mut O
                 win_pre_votes(raft, output);
             }
         }
-        Event::Crash | Event::Compact => {}
+        Event::Crash | Event::Wipe | Event::Greeting(_) | Event::Compact => {}
         Event::Change(change) => {
             raft.step(Input::ChangeMembers { request: 0, change: change.wish() }, output);
         }
         Event::Transfer(heir) => raft.step(Input::Transfer { heir: Some(*heir) }, output),
         Event::Read(number) => raft.step(Input::Read { number: *number }, output),
-        Event::Propose(number) => {
-            let request = RequestId { node: raft.id(), boot: raft.boot(), number: *number };
-            let text = format!("{{\"op\":\"set\",\"key\":\"x\",\"value\":{number}}}");
+        Event::Propose(value) => {
+            let number = if rules.has_lives { writes } else { *value };
+            let request = RequestId { node: raft.id(), boot: raft.boot(), number };
+            let text = format!("{{\"op\":\"set\",\"key\":\"x\",\"value\":{value}}}");
             let command = Command::from_json(text).expect("this is JSON on one line");
             raft.step(Input::Propose { request, command }, output);
         }
@@ -317,11 +357,12 @@ impl Change {
     }
 }
 
-/// A leader steps down. Nothing leaves with that; if it takes the next step of a change with its last tick,
-/// that is saved with what follows.
+/// A leader steps down, unless it is a quorum alone. Nothing leaves with that; if it takes the next step of a
+/// change with its last tick, that is saved with what follows.
 fn let_time_pass(raft: &mut RaftState, output: &mut Output) {
     raft.let_time_pass();
-    if raft.role() == RoleName::Leader {
+    let is_alone = raft.configuration().voters().all(|id| id == raft.id());
+    if raft.role() == RoleName::Leader && !is_alone {
         raft.step(Input::Tick, output);
         raft.step(Input::BatchEnd, output);
         assert!(output.now.is_empty(), "{raft}: stepping down says nothing");
@@ -351,6 +392,12 @@ fn records(output: &Output) -> usize {
 }
 
 impl Disk {
+    /// With nothing on it but who it belongs to.
+    fn empty(folder: Folder) -> Disk {
+        let log = Log::new(EntryId::NONE, Vec::new());
+        Disk { hard_state: HardState::default(), log, configuration: Configuration::default(), folder }
+    }
+
     /// This disk once the first `count` records of a save are on it.
     fn saved(&self, output: &Output, count: usize) -> Disk {
         let mut disk = self.clone();
@@ -432,11 +479,18 @@ impl Ending {
     /// What of this a search should have seen once.
     pub fn seen(&self, event: &Event) -> Seen {
         let mut seen = Seen::of_notes(&self.notes);
+        let grants = |note: &Note| matches!(note, Note::VoteGranted { pre_vote: false, .. });
+        if self.core.disk.folder.is_second() && self.notes.iter().any(grants) {
+            seen.add("vote granted by who had lost its data");
+        }
         if self.is_torn {
             seen.add("crash during a save");
         }
         if let Event::Crash = event {
             seen.add("crash");
+        }
+        if let Event::Wipe = event {
+            seen.add("data lost");
         }
         seen
     }

@@ -6,7 +6,7 @@ use super::Fault;
 use super::core::Core;
 use super::seen::Seen;
 use crate::raft::{Configuration, Log, RaftState, ReadReady, Renaming, RoleName};
-use crate::types::{Entry, Index, NodeId, Term};
+use crate::types::{Entry, Index, NodeId, STARTS_A_LIFE, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The past of a cluster.
@@ -137,7 +137,7 @@ impl History {
                 }
                 continue;
             }
-            let holds = |core: &&&Core| has(&core.disk.log, entry);
+            let holds = |core: &&&Core| has(core.log_as_member(raft.configuration()), entry);
             let copies: Vec<NodeId> = cores.iter().filter(holds).map(|core| core.raft.id()).collect();
             if !are_quorum(&copies, raft.configuration()) {
                 let what = format!("{raft}: committed {}, which only {copies:?} have on disk", entry.id());
@@ -148,6 +148,9 @@ impl History {
             }
             if entry.configuration.is_some() {
                 seen.add("change committed");
+            }
+            if entry.request.is_some_and(|request| request.boot >= STARTS_A_LIFE) {
+                seen.add("write of a new life committed");
             }
             if entry.request.is_some() {
                 let after_crash = self.spent.crashes > 0;

@@ -2,12 +2,13 @@
 //! crashes at whatever moment, and the properties asked of each of them.
 //!
 //! ```text
-//!   configurations.rs      which nodes, which bounds, from where: by name (changes.rs: where members change)
+//!   configurations.rs      which nodes, which bounds, from where: by name (changes.rs: where members change,
+//!        |                 rejoins.rs: where a node loses its data)
 //!        |   script.rs     leads real nodes to where the interesting begins
 //!        v
 //!   explore.rs  --state-->  model.rs  --event-->  core.rs: the real RaftState, driven as Node drives it
 //!   every state once        what can happen       P6, P8, its own invariants
-//!        |                       |
+//!        |                       |      lives.rs: what Node does for one that lost its data
 //!        | symmetry.rs           +-- history.rs: P1 to P5, P7, reads
 //!        v
 //!   a violation, as the shortest way to it (trace.rs); or: exhausted
@@ -25,8 +26,10 @@ mod configurations;
 mod core;
 mod explore;
 mod history;
+mod lives;
 mod model;
 mod recovery;
+mod rejoins;
 mod report;
 mod script;
 mod seen;
@@ -72,6 +75,10 @@ pub struct Bounds {
     pub followers_take_requests: bool,
     /// Crashes, each followed by a restart. What is being saved may be on disk, or not, or in part.
     pub crashes: u8,
+    /// Who may lose all that is on its disk, each once, and then starts with `--rejoin`; see `lives.rs`.
+    pub wiped: &'static [u16],
+    /// They start with `--join` instead, as somebody new whom an operator has to add.
+    pub wiped_join: bool,
     /// Changes of members, each asked for at most once, of nodes that lead.
     pub changes: &'static [Change],
     /// Wishes that a leader hand the lead over, to any voter.

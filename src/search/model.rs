@@ -35,6 +35,8 @@ pub(super) struct Local {
     core: u32,
     /// To each node, a set of messages; see `sets.rs`.
     sent: Vec<u32>,
+    /// What it had sent before it lost its data; empty if it did not.
+    sent_before: Vec<u32>,
     /// Equal in nodes that differ in names alone; see `symmetry.rs`.
     pub colour: u64,
 }
@@ -45,6 +47,9 @@ pub(super) enum What {
     Heartbeat,
     Campaign,
     Crash,
+    Wipe,
+    /// Of which node.
+    Greeting(u16),
     Compact,
     /// Which of the bounds' changes.
     Change(u8),
@@ -144,7 +149,14 @@ impl Model {
         let starts_count = bounds.reads > 0 || bounds.followers_take_requests;
         Model {
             bounds,
-            rules: Rules { settings, starts_count, pre_votes: bounds.pre_votes, refusals: bounds.refusals },
+            rules: Rules {
+                settings,
+                starts_count,
+                has_lives: !bounds.wiped.is_empty(),
+                wiped_join: bounds.wiped_join,
+                pre_votes: bounds.pre_votes,
+                refusals: bounds.refusals,
+            },
             cores: Table::new(),
             messages: Table::new(),
             locals: Table::new(),
@@ -183,9 +195,14 @@ impl Model {
 
     /// Numbers a node that has sent this.
     pub fn local(&self, core: u32, sent: Vec<u32>) -> u32 {
+        self.local_after(core, sent, Vec::new())
+    }
+
+    /// The same, of a node that had sent that before it lost its data.
+    pub fn local_after(&self, core: u32, sent: Vec<u32>, sent_before: Vec<u32>) -> u32 {
         let count = sent.iter().map(|set| self.sets.get(*set).len()).sum();
         let colour = super::symmetry::colour(&self.cores.get(core).raft, count);
-        self.locals.number(Local { core, sent, colour })
+        self.locals.number(Local { core, sent, sent_before, colour })
     }
 
     /// A node of a state.
@@ -205,10 +222,11 @@ impl Model {
         for node in (0..self.nodes()).filter(|node| self.bounds.is_awake(*node)) {
             self.own_events(state, node, &mut |what| self.all_endings(state, &mut next, node, what, visit));
             let core = self.core_number(state[node]);
-            for sender in &state[..self.nodes()] {
-                let set = self.sent(*sender)[node];
-                for what in &self.arrivals(core, set).events {
-                    self.all_endings(state, &mut next, node, *what, visit);
+            for sender in 0..self.nodes() {
+                for set in self.under_way(state, sender, node) {
+                    for what in &self.arrivals(core, set).events {
+                        self.all_endings(state, &mut next, node, *what, visit);
+                    }
                 }
             }
         }
@@ -239,7 +257,8 @@ impl Model {
         let Spent { proposals, reads, crashes, heartbeats, campaigns, changes, transfers, compactions } =
             self.history(state).spent;
         let leads = raft.role() == RoleName::Leader;
-        let takes_requests = leads || (self.bounds.followers_take_requests && raft.leader().is_some());
+        let is_heard = leads || (self.bounds.followers_take_requests && raft.leader().is_some());
+        let takes_requests = is_heard && self.core(state[node]).disk.folder.is_asking();
         let may_campaign = self.bounds.candidates.contains(&raft.id().0);
         if may_campaign && self.bounds.campaigns.is_none_or(|most| campaigns < most) {
             visit(What::Campaign);
@@ -253,6 +272,7 @@ impl Model {
         if compactions < self.bounds.compactions {
             visit(What::Compact);
         }
+        self.losses(state, node, visit);
         let wishes = (0..).take(self.bounds.changes.len());
         wishes.filter(|wish| leads && changes & (1 << wish) == 0).for_each(|wish| visit(What::Change(wish)));
         if leads && transfers < self.bounds.transfers {
@@ -308,6 +328,9 @@ impl Model {
             let action = Action { node, what, ending: outcome.ending };
             next.copy_from_slice(state);
             next[node] = outcome.local;
+            if what == What::Wipe {
+                self.cut_off(next, node);
+            }
             match self.judge(state, next, action, outcome) {
                 Ok((history, mut seen)) => {
                     next[self.nodes()] = history;
@@ -331,10 +354,10 @@ impl Model {
         let (marks, mut seen) = (outcome.marks, outcome.seen);
         let nothing = Marks { begins_to_lead: false, commits: false, log_changes: false };
         let spends = match what {
-            What::Deliver(_) | What::DeliverLate(_) => outcome.is_torn,
+            What::Deliver(_) | What::DeliverLate(_) | What::Greeting(_) => outcome.is_torn,
             What::Campaign => outcome.is_torn || self.bounds.campaigns.is_some(),
             What::Crash | What::Compact | What::Read(_) | What::Propose(_) | What::Heartbeat => true,
-            What::Change(_) | What::Transfer(_) => true,
+            What::Change(_) | What::Transfer(_) | What::Wipe => true,
         };
         let before = state[self.nodes()];
         if marks == nothing && !spends && outcome.reads.is_empty() {
@@ -354,6 +377,7 @@ impl Model {
         let mut history = self.histories.get(before).clone();
         let restarts = outcome.is_torn || what == What::Crash;
         history.spent.crashes += u8::from(restarts);
+        let restarts = restarts || what == What::Wipe;
         match what {
             What::Heartbeat => history.spent.heartbeats += 1,
             What::Compact => history.spent.compactions += 1,
@@ -365,7 +389,7 @@ impl Model {
                 history.read_begins(raft.id(), u64::from(number));
             }
             What::Campaign => history.spent.campaigns += u8::from(self.bounds.campaigns.is_some()),
-            What::Crash | What::Deliver(_) | What::DeliverLate(_) => {}
+            What::Crash | What::Wipe | What::Greeting(_) | What::Deliver(_) | What::DeliverLate(_) => {}
         }
         if restarts {
             history.restarted(raft.id());
@@ -386,7 +410,7 @@ impl Model {
     /// The number of what happens to a node: looked up, or worked out now.
     fn step(&self, local: u32, what: What) -> u32 {
         self.steps_known.get((local, what.code()), || {
-            let Local { core, sent, .. } = self.locals.get(local);
+            let Local { core, .. } = self.locals.get(local);
             let core_step = self.core_step(*core, what);
             if core_step == NOTHING {
                 return NOTHING;
@@ -395,7 +419,7 @@ impl Model {
                 Ok(CoreStep { outcomes, .. }) => {
                     let numbered = outcomes.iter().enumerate();
                     Ok(numbered
-                        .filter_map(|(ending, core)| self.outcome(local, sent, ending, core))
+                        .filter_map(|(ending, core)| self.outcome(local, what, ending, core))
                         .collect())
                 }
                 Err(fault) => Err(fault.clone()),
@@ -407,10 +431,16 @@ impl Model {
         })
     }
 
-    /// The outcome for a node that has sent `sent` before, if anything comes of it.
-    fn outcome(&self, local: u32, sent: &[u32], ending: usize, outcome: &CoreOutcome) -> Option<Outcome> {
-        let sent = sent.iter().zip(&outcome.adds).map(|(set, more)| self.sets.union(*set, *more)).collect();
-        let next = self.local(outcome.core, sent);
+    /// The outcome for a node, if anything comes of it.
+    fn outcome(&self, local: u32, what: What, ending: usize, outcome: &CoreOutcome) -> Option<Outcome> {
+        let met = match what {
+            What::Greeting(peer) => self.connected(local, NodeId(peer), outcome.core),
+            _ => local,
+        };
+        let next = match what {
+            What::Wipe => self.replaced(local, outcome.core),
+            _ => self.saying(met, outcome.core, &outcome.adds),
+        };
         let CoreOutcome { is_torn, marks, ref reads, seen, .. } = *outcome;
         (next != local).then(|| Outcome { local: next, ending, is_torn, marks, reads: reads.clone(), seen })
     }
@@ -455,6 +485,8 @@ impl Model {
             What::Heartbeat => Event::Heartbeat,
             What::Campaign => Event::Campaign,
             What::Crash => Event::Crash,
+            What::Wipe => Event::Wipe,
+            What::Greeting(peer) => Event::Greeting(NodeId(peer)),
             What::Compact => Event::Compact,
             What::Change(number) => Event::Change(self.bounds.changes[usize::from(number)]),
             What::Transfer(heir) => Event::Transfer(NodeId(heir)),
@@ -480,7 +512,8 @@ impl Model {
     }
 
     fn core_outcome(&self, before: &Core, event: &Event, ending: Ending) -> CoreOutcome {
-        let seen = ending.seen(event);
+        let mut seen = ending.seen(event);
+        seen.join(ending.core.seen_of_life(before));
         let Ending { core, is_torn, sent, reads, .. } = ending;
         let leads = |raft: &RaftState| (raft.role() == RoleName::Leader).then_some(raft.term());
         let marks = Marks {
@@ -505,6 +538,18 @@ impl Model {
         &self.locals.get(local).sent
     }
 
+    /// What it had sent before it lost its data; nothing if it did not.
+    pub fn sent_before(&self, local: u32) -> &[u32] {
+        &self.locals.get(local).sent_before
+    }
+
+    /// Like this node, and `adds` sent too: to each node, a set.
+    pub fn saying(&self, local: u32, core: u32, adds: &[u32]) -> u32 {
+        let Local { sent, sent_before, .. } = self.locals.get(local);
+        let sent = sent.iter().zip(adds).map(|(set, more)| self.sets.union(*set, *more)).collect();
+        self.local_after(core, sent, sent_before.clone())
+    }
+
     /// A node's core's number.
     pub fn core_number(&self, local: u32) -> u32 {
         self.locals.get(local).core
@@ -519,8 +564,10 @@ impl What {
             What::Campaign => 1,
             What::Crash => 2,
             What::Compact => 3,
+            What::Wipe => 4,
             What::Change(number) => 10 + u32::from(number),
             What::Transfer(heir) => 20 + u32::from(heir),
+            What::Greeting(peer) => 30 + u32::from(peer),
             What::Read(number) => 100 + number,
             What::Propose(number) => 500 + number,
             What::Deliver(number) => 1000 + 2 * number,

@@ -3,7 +3,6 @@
 
 use super::Fault;
 use super::model::{Action, Model, State, What, node_of};
-use super::sets::Sets;
 use crate::raft::{Body, RoleName};
 use crate::types::{EntryId, NodeId};
 use std::collections::BTreeSet;
@@ -61,6 +60,16 @@ impl<'a> Script<'a> {
         self.act(node, What::Crash);
     }
 
+    /// A node crashes, loses all that is on its disk, and starts again with `--rejoin`.
+    pub fn wipe(&mut self, node: u16) {
+        self.act(node, What::Wipe);
+    }
+
+    /// One that has lost its data greets a node.
+    pub fn greet(&mut self, peer: u16, node: u16) {
+        self.act(node, What::Greeting(peer));
+    }
+
     /// A node makes a snapshot, and the log before it goes.
     pub fn compact(&mut self, node: u16) {
         self.act(node, What::Compact);
@@ -104,6 +113,11 @@ impl<'a> Script<'a> {
         self.expect_role(node, RoleName::Leader);
     }
 
+    /// Delivers requests for votes among these nodes. The answers stay under way.
+    pub fn ask_for_votes(&mut self, nodes: &[u16]) {
+        self.deliver(nodes, |body| matches!(body, Body::RequestVote(_)));
+    }
+
     /// Delivers requests for pre-votes and their answers among these nodes.
     pub fn exchange_pre_votes(&mut self, nodes: &[u16]) {
         self.deliver(nodes, |body| match body {
@@ -138,7 +152,9 @@ impl<'a> Script<'a> {
 
     /// Everything under way is lost, as far as this script is concerned.
     pub fn lose_all(&mut self) {
-        let sent = self.state[..self.model.nodes()].iter().flat_map(|local| self.model.sent(*local));
+        let locals = || self.state[..self.model.nodes()].iter();
+        let sent = locals().flat_map(|local| self.model.sent(*local));
+        let sent = sent.chain(locals().flat_map(|local| self.model.sent_before(*local)));
         let under_way: Vec<u32> = sent.flat_map(|set| self.model.sets.get(*set)).copied().collect();
         self.done.extend(under_way);
     }
@@ -146,9 +162,8 @@ impl<'a> Script<'a> {
     /// Nothing that was sent so far arrives in what follows either: a bound of the search from here.
     pub fn forget_messages(&mut self) {
         self.lines.push("(what was sent so far arrives no more)".to_owned());
-        for node in 0..self.model.nodes() {
-            let nothing = vec![Sets::EMPTY; self.model.nodes()];
-            self.state[node] = self.model.local(self.model.core_number(self.state[node]), nothing);
+        for local in self.state.iter_mut().take(self.model.nodes()) {
+            *local = self.model.forgetting(*local);
         }
     }
 
@@ -163,9 +178,10 @@ impl<'a> Script<'a> {
     fn oldest_among(&self, nodes: &[u16], which: fn(&Body) -> bool) -> Option<(u16, u32)> {
         let mut oldest: Option<(u16, u32)> = None;
         for from in nodes {
-            let sent = self.model.sent(self.state[node_of(NodeId(*from))]);
             for to in nodes {
-                let messages = self.model.sets.get(sent[node_of(NodeId(*to))]).iter().copied();
+                let [sent, before] =
+                    self.model.under_way(&self.state, node_of(NodeId(*from)), node_of(NodeId(*to)));
+                let messages = [before, sent].into_iter().flat_map(|set| self.model.sets.get(set)).copied();
                 let is_due = |number: &u32| {
                     !self.done.contains(number) && which(&self.model.messages.get(*number).body)
                 };

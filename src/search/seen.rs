@@ -4,7 +4,7 @@
 use crate::raft::{Note, RoleName, RoleReason, VoteRefusal};
 
 /// Everything that can be seen, each a bit.
-const THINGS: [&str; 25] = [
+const THINGS: [&str; 30] = [
     "leader elected",
     "leader stepped down without a quorum",
     "vote granted",
@@ -25,11 +25,16 @@ const THINGS: [&str; 25] = [
     "read released by the leader",
     "read released by a follower",
     "three terms had leaders",
-    "vote refused: data lost",
+    "vote refused: not named yet",
     "members changed",
     "change committed",
     "snapshot installed",
     "lead handed over",
+    "data lost",
+    "named by its new folder",
+    "vote granted by who had lost its data",
+    "voter again",
+    "write of a new life committed",
 ];
 
 /// A set of things seen.

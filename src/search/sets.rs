@@ -13,10 +13,14 @@ pub(super) struct Sets {
 impl Sets {
     /// The set with nothing in it.
     pub const EMPTY: u32 = 0;
+    /// In place of what a node has sent to one that has lost its data since, and that it has not met again:
+    /// whatever it says, nothing of it arrives.
+    pub const CUT: u32 = 1;
 
     pub fn new() -> Sets {
         let sets = Table::new();
         assert_eq!(sets.number(Vec::new()), Sets::EMPTY, "the first number is 0");
+        assert_eq!(sets.number(vec![u32::MAX]), Sets::CUT, "no message has this number");
         Sets { sets, unions: Memo::new() }
     }
 
@@ -34,7 +38,7 @@ impl Sets {
 
     /// All that is in one of two sets, or in both.
     pub fn union(&self, one: u32, other: u32) -> u32 {
-        if other == Sets::EMPTY || one == other {
+        if other == Sets::EMPTY || one == other || one == Sets::CUT {
             return one;
         }
         self.unions.get((one, other), || self.number([self.get(one), self.get(other)].concat()))

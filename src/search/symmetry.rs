@@ -62,9 +62,9 @@ pub(super) fn colour(raft: &RaftState, messages: usize) -> u64 {
 impl Model {
     /// The state that stands for all that differ from this one in names. Nodes that sleep keep theirs, and
     /// those that campaign take each other's, since the bounds name them; and where members change all keep
-    /// theirs, since operators name them too.
+    /// theirs, since operators name them too, or who loses its data.
     pub fn canonical(&self, state: &[u32], best: &mut State) {
-        if !self.bounds.changes.is_empty() {
+        if !self.bounds.changes.is_empty() || !self.bounds.wiped.is_empty() {
             best.clear();
             best.extend_from_slice(state);
             return;

@@ -57,6 +57,8 @@ impl Model {
             What::Heartbeat => "heartbeats are due".to_owned(),
             What::Campaign => "an election timeout without news".to_owned(),
             What::Crash => "crash and restart".to_owned(),
+            What::Wipe => "crash, all on its disk is lost, and it starts with --rejoin".to_owned(),
+            What::Greeting(peer) => format!("n{peer} greets, with a new folder"),
             What::Compact => "a snapshot is durable".to_owned(),
             What::Change(number) => format!("{:?}", self.bounds.changes[usize::from(number)]),
             What::Transfer(heir) => format!("the lead is to go to n{heir}"),

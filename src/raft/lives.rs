@@ -1,0 +1,90 @@
+//! Nodes that come back as somebody else: a number is for a place in the cluster, and who lost its data, or
+//! joined under a number that another had, is not who had that number before. Each folder has an incarnation
+//! by which it is told from all others. What follows from that is decided here, so that a server, a simulated
+//! one and an exhaustive search come to the same; the remembering is theirs.
+//!
+//! ```text
+//!   n2 with another folder greets, again and again
+//!        |  the members name an n2 that is not this one: it is turned away, and the leader removes that one
+//!        v
+//!   no n2 belongs to the cluster: it is heard, and the leader adds it as somebody new, named by its folder
+//!        |  its log names it so: it may vote          committed, with the number of a life: it may ask
+//!        v
+//!   it has caught up: a voter like the others         (membership.rs)
+//! ```
+
+use super::membership::MemberChange;
+use super::role::RoleName;
+use super::state::RaftState;
+use crate::types::{Incarnation, Member, NodeId};
+
+/// What a node takes a peer for that has shown an incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// The one that is meant by its number, or one that does not belong to the cluster: it may have been
+    /// added while this node was away.
+    Known,
+    /// A member that is named by no incarnation and was not met before: it is the one from now on.
+    New,
+    /// Another one than the one that is meant, which had this incarnation.
+    Other(Incarnation),
+}
+
+impl RaftState {
+    /// What a peer is that shows this incarnation. What the log names counts, or else what this node has
+    /// `remembered` of a member.
+    pub fn recognise(
+        &self,
+        peer: NodeId,
+        shown: Incarnation,
+        remembered: Option<Incarnation>,
+    ) -> Recognition {
+        let configuration = self.configuration();
+        let named = configuration.incarnation_of(peer);
+        if named.is_none() && !configuration.is_member(peer) {
+            return Recognition::Known;
+        }
+        match named.or(remembered) {
+            Some(meant) if meant == shown => Recognition::Known,
+            Some(meant) => Recognition::Other(meant),
+            None => Recognition::New,
+        }
+    }
+
+    /// What a leader changes for a member that has lost its data and shows itself with another folder, as
+    /// `member`. It may have voted and acknowledged what nobody else knows of, so as the voter that it was it
+    /// never comes back: the leader removes it, and then adds it as somebody new under its old name, who gets
+    /// the log first. It says so again and again until it is let in, so each step waits for nothing but its
+    /// turn.
+    ///
+    /// Why that is safe: the removal is committed without it, by a majority of the voters with it and one of
+    /// those without, so every later leader has the removal in its log and counts no word of the old one. In
+    /// terms up to then the new one cannot vote: it does not vote at all before an entry that names its new
+    /// incarnation has come to it, which was made in that term or a later one.
+    pub fn change_to_let_in(&self, peer: NodeId, member: Member) -> Option<MemberChange> {
+        let configuration = self.configuration();
+        let is_let_in = configuration.members.contains_key(&peer)
+            && configuration.incarnation_of(peer) == member.incarnation;
+        if self.role() != RoleName::Leader || is_let_in {
+            return None;
+        }
+        Some(if configuration.is_member(peer) {
+            MemberChange { remove: [peer].into(), ..MemberChange::default() }
+        } else {
+            MemberChange { add: [(peer, member)].into(), ..MemberChange::default() }
+        })
+    }
+
+    /// Whether this node's log names it by this incarnation of its own: then it may vote, if it could not
+    /// before.
+    pub fn is_named(&self, own: Incarnation) -> bool {
+        self.configuration().incarnation_of(self.id) == Some(own)
+    }
+
+    /// The number of the life by which what is committed names this node with this incarnation of its own:
+    /// then it may ask for something, if it could not before.
+    pub fn life(&self, own: Incarnation) -> Option<u64> {
+        let named = self.committed_configuration().members.get(&self.id);
+        named.filter(|member| member.incarnation == Some(own))?.life
+    }
+}
