@@ -9,7 +9,7 @@ use source::{File, Found};
 
 /// A room, and the rooms that it may name. Arrows point one way: a room stands below all that it names, but
 /// for `server` and `client`, which know nothing of each other.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("types", &[]),
     ("json", &[]),
     ("raft", &["types"]),
@@ -23,8 +23,9 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("sim", &["types", "json", "raft", "kv", "config", "storage", "wire", "node", "checker"]),
     ("server", &["types", "json", "raft", "kv", "config", "storage", "wire", "node"]),
     ("tools", &["types", "raft", "kv", "config", "storage"]),
-    ("client", &["types", "config", "storage", "wire"]),
-    ("nemesis", &["types", "storage", "wire", "checker", "client"]),
+    ("dial", &["config", "wire"]),
+    ("client", &["types", "config", "storage", "wire", "dial"]),
+    ("nemesis", &["types", "storage", "wire", "checker", "dial"]),
 ];
 
 /// Rooms that only turn values into values.

@@ -6,7 +6,7 @@
 //! is the answer `ok:true`; every other is counted by its code. The writes carry no name and are never
 //! repeated.
 
-use super::connection::{Answer, Connection};
+use crate::dial::{Answer, Connection, Nodes};
 use clap::Args;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -81,8 +81,10 @@ fn part(text: &str) -> Result<f64, String> {
     number_within(text, 0.0, 1.0)
 }
 
-/// Measures, and gives the report as text. Fails when no node of `addresses` answers at all.
-pub fn run(options: &Options, addresses: &[String], timeout: Duration) -> Result<String, String> {
+/// Measures, and gives the report as text. Fails when no node answers at all.
+pub fn run(options: &Options, nodes: &Nodes) -> Result<String, String> {
+    let Nodes { addresses, timeout, .. } = nodes;
+    let timeout = *timeout;
     let leader = find_leader(addresses, timeout)?;
     let count_from = Instant::now() + Duration::from_secs_f64(options.warmup_seconds);
     let end = count_from + Duration::from_secs_f64(options.seconds);
@@ -91,7 +93,7 @@ pub fn run(options: &Options, addresses: &[String], timeout: Duration) -> Result
         let workers: Vec<_> = (0..usize::from(options.clients))
             .map(|number| {
                 let first = if options.spread { number % addresses.len() } else { leader };
-                let mut nodes = addresses.to_vec();
+                let mut nodes = addresses.clone();
                 nodes.rotate_left(first);
                 let mut worker = Worker {
                     options,
