@@ -33,8 +33,10 @@
 //! | [`nemesis`] | a cluster of real processes, and everything that can happen to it |
 //! | [`tools`] | a stopped node's folder: looking into it, restoring it, the worst day |
 //! | [`dial`] | reaching the nodes from outside: where they are, a connection, an answer |
-//! | [`client`] | the command-line client: words, connections, bench |
+//! | [`mod@bench`] | a load on a cluster, what it measures, and what a fault does to it |
+//! | [`client`] | the command-line client: words, an operator's too |
 
+pub mod bench;
 pub mod checker;
 pub mod client;
 pub mod config;

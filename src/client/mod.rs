@@ -8,18 +8,19 @@
 //! | `operator.rs` | who leads, changes of members until they are finished |
 //! | `backup.rs` | a snapshot into a file |
 //! | [`repl`] | lines in, answers out |
-//! | [`mod@bench`] | how fast is it? |
+//!
+//! `raftkv-client bench` is [`crate::bench`] without faults and plots.
 //!
 //! Exit status: 0 for `ok:true`, 1 for `ok:false` or when no node could be asked, 2 for bad usage.
 
 mod backup;
-pub mod bench;
 pub mod connection;
 mod operator;
 pub mod operator_words;
 pub mod repl;
 pub mod words;
 
+use crate::bench;
 use crate::dial::{Answer, NodeOptions};
 use clap::{Parser, Subcommand};
 use connection::Cluster;
@@ -81,7 +82,7 @@ pub fn run() -> ExitCode {
     };
     let mut output = io::stdout().lock();
     let result = match arguments.command {
-        Some(Subcommands::Bench(options)) => match bench::run(&options, &nodes) {
+        Some(Subcommands::Bench(options)) => match bench::table(&options, &nodes) {
             Ok(report) => {
                 write!(output, "{report}").and_then(|()| output.flush()).map(|()| ExitCode::SUCCESS)
             }
