@@ -32,11 +32,15 @@
 //! | [`sim`] | a whole cluster in one thread, from a seed |
 //! | [`nemesis`] | a cluster of real processes, and everything that can happen to it |
 //! | [`tools`] | a stopped node's folder: looking into it, restoring it, the worst day |
-//! | [`client`] | the command-line client: words, connections, bench |
+//! | [`dial`] | reaching the nodes from outside: where they are, a connection, an answer |
+//! | [`mod@bench`] | a load on a cluster, what it measures, and what a fault does to it |
+//! | [`client`] | the command-line client: words, an operator's too |
 
+pub mod bench;
 pub mod checker;
 pub mod client;
 pub mod config;
+pub mod dial;
 pub mod json;
 pub mod kv;
 pub mod nemesis;

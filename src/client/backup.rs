@@ -10,7 +10,8 @@
 //! The file is the node's, to the byte. Each line is checked when it comes, counts and checksum at the end;
 //! only then the file gets its name. What is cut short leaves nothing.
 
-use super::connection::{Answer, Cluster, Connection, Failure};
+use super::connection::{Cluster, Failure};
+use crate::dial::{Answer, Connection};
 use crate::storage::{SnapshotCheck, SnapshotMeta};
 use crate::types::{EntryId, Index, Term};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -8,115 +8,12 @@
 
 use super::operator;
 use super::words::{Request, WordRequest};
-use crate::config::MAX_LINE_BYTES;
-use crate::wire::line::{LineReader, Next};
-use crate::wire::quote_external;
+use crate::dial::{Answer, Connection};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind};
 use std::time::Duration;
-
-/// The longest answer: the largest `max_line_bytes` that a cluster can have, and 64 KiB.
-const MAX_ANSWER_BYTES: usize = MAX_LINE_BYTES + 64 * 1024;
-
-/// How long to wait for a node to take a connection. Across the machine or a data centre it is there at once
-/// or not at all.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A connection to one node.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    reader: LineReader<TcpStream>,
-}
-
-impl Connection {
-    /// Connects to `HOST:PORT`, trying each address that the name has. From then on a read or a write that
-    /// takes longer than `timeout` fails.
-    pub fn open(address: &str, timeout: Duration) -> io::Result<Connection> {
-        let mut last_error = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for address in address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT.min(timeout)) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(timeout))?;
-                    stream.set_write_timeout(Some(timeout))?;
-                    let reader = LineReader::new(stream.try_clone()?, MAX_ANSWER_BYTES);
-                    return Ok(Connection { stream, reader });
-                }
-                Err(error) => last_error = error,
-            }
-        }
-        Err(last_error)
-    }
-
-    /// Sends bytes: whole lines with their newlines.
-    pub fn send(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.stream.write_all(lines)
-    }
-
-    /// The next answer, without newline. Fails on the end of the connection too.
-    pub fn receive(&mut self) -> io::Result<Vec<u8>> {
-        loop {
-            if let Some(answer) = self.received()? {
-                return Ok(answer);
-            }
-            self.reader.fill()?;
-        }
-    }
-
-    /// The next answer if it is here already; never waits.
-    pub fn received(&mut self) -> io::Result<Option<Vec<u8>>> {
-        match self.reader.next_line() {
-            Next::Line(line) => Ok(Some(line.to_vec())),
-            Next::NeedsMore => Ok(None),
-            Next::TooLong => Err(io::Error::new(ErrorKind::InvalidData, "the answer is too long")),
-            Next::End => Err(io::Error::new(ErrorKind::UnexpectedEof, "the node closed the connection")),
-        }
-    }
-
-    /// Whether the node is known to have closed the connection while nothing was asked.
-    fn is_closed(&self) -> bool {
-        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
-        let restored = self.stream.set_nonblocking(false);
-        // A node that speaks unasked says farewell.
-        let open = matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
-        !open || restored.is_err()
-    }
-}
-
-/// As much of an answer as the client looks at.
-#[derive(Debug, Deserialize)]
-pub struct Answer {
-    /// Whether it was done.
-    pub ok: bool,
-    /// Why not.
-    pub error: Option<AnswerError>,
-}
-
-/// The reason in an answer that is not `ok`.
-#[derive(Debug, Deserialize)]
-pub struct AnswerError {
-    /// One of the contract's codes.
-    pub code: String,
-}
-
-impl Answer {
-    /// Reads an answer; fails on what is none.
-    pub fn parse(line: &[u8]) -> io::Result<Answer> {
-        serde_json::from_slice(line).map_err(|_| {
-            let text = format!("{} is no answer of a node", quote_external(line));
-            io::Error::new(ErrorKind::InvalidData, text)
-        })
-    }
-
-    /// The error's code; empty when there is none.
-    pub fn code(&self) -> &str {
-        self.error.as_ref().map_or("", |error| error.code.as_str())
-    }
-}
 
 /// Why a request has no answer of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -346,7 +243,7 @@ fn exchange(connection: &mut Connection, line: &str) -> io::Result<(String, Answ
 mod tests {
     use super::*;
     use crate::client::words::{self, Command};
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
     use std::time::Instant;
 

@@ -8,25 +8,24 @@
 //! | `operator.rs` | who leads, changes of members until they are finished |
 //! | `backup.rs` | a snapshot into a file |
 //! | [`repl`] | lines in, answers out |
-//! | [`mod@bench`] | how fast is it? |
+//!
+//! `raftkv-client bench` is [`crate::bench`] without faults and plots.
 //!
 //! Exit status: 0 for `ok:true`, 1 for `ok:false` or when no node could be asked, 2 for bad usage.
 
 mod backup;
-pub mod bench;
 pub mod connection;
 mod operator;
 pub mod operator_words;
 pub mod repl;
 pub mod words;
 
-use crate::config::{self, Config, Timing};
+use crate::bench;
+use crate::dial::{Answer, NodeOptions};
 use clap::{Parser, Subcommand};
-use connection::{Answer, Cluster};
+use connection::Cluster;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 use words::Command;
 
 const EXAMPLES: &str = "\
@@ -52,18 +51,8 @@ Exit status: 0 when the answer is ok, 1 when it is not or no node could be asked
 #[command(name = "raftkv-client", version, disable_help_subcommand = true, after_help = EXAMPLES)]
 #[command(subcommand_value_name = "COMMAND", subcommand_help_heading = "Commands")]
 struct Arguments {
-    /// The cluster's file [default: ./cluster.toml when it is there, else 127.0.0.1:16001 to 16005]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// The client addresses of some nodes, instead of a file
-    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = address)]
-    #[arg(conflicts_with = "config")]
-    connect: Vec<String>,
-
-    /// How long to wait for a node's answer before trying the next [default: request_timeout_ms + 2000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
-    timeout_ms: Option<u64>,
+    #[command(flatten)]
+    nodes: NodeOptions,
 
     /// Without a command, in a pipe: tell at the end on standard error how many answers were ok and which
     /// took longest
@@ -84,33 +73,26 @@ enum Subcommands {
     Words(Vec<String>),
 }
 
-fn address(text: &str) -> Result<String, String> {
-    match config::split_address(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("expected HOST:PORT such as 127.0.0.1:16001".to_owned()),
-    }
-}
-
 /// The program: takes the process's arguments, standard input and output, and gives its exit status.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let (addresses, timeout) = match where_to(&arguments) {
-        Ok(found) => found,
+    let nodes = match arguments.nodes.find() {
+        Ok(nodes) => nodes,
         Err(why) => return fail(2, &why),
     };
     let mut output = io::stdout().lock();
     let result = match arguments.command {
-        Some(Subcommands::Bench(options)) => match bench::run(&options, &addresses, timeout) {
+        Some(Subcommands::Bench(options)) => match bench::table(&options, &nodes) {
             Ok(report) => {
                 write!(output, "{report}").and_then(|()| output.flush()).map(|()| ExitCode::SUCCESS)
             }
             Err(why) => return fail(1, &why),
         },
         Some(Subcommands::Words(words)) => {
-            one_request(&words, &mut Cluster::new(addresses, timeout), &mut output)
+            one_request(&words, &mut Cluster::new(nodes.addresses, nodes.timeout), &mut output)
         }
         None => {
-            let mut cluster = Cluster::new(addresses, timeout);
+            let mut cluster = Cluster::new(nodes.addresses, nodes.timeout);
             if io::stdin().is_terminal() {
                 repl::run_terminal(&mut cluster, &mut output).map(|()| ExitCode::SUCCESS)
             } else {
@@ -154,31 +136,6 @@ fn one_request(words: &[String], cluster: &mut Cluster, output: &mut impl Write)
         }
         Err(failure) => Ok(fail(1, failure.message())),
     }
-}
-
-/// The addresses to try, in order, and how long to wait for each.
-fn where_to(arguments: &Arguments) -> Result<(Vec<String>, Duration), String> {
-    let default_file = Path::new("cluster.toml");
-    let file = match &arguments.config {
-        Some(file) => Some(file.as_path()),
-        None if arguments.connect.is_empty() && default_file.exists() => Some(default_file),
-        None => None,
-    };
-    let mut request_timeout_ms = Timing::default().request_timeout_ms;
-    let addresses = match file {
-        Some(file) => {
-            let config = Config::load(file).map_err(|error| error.to_string())?;
-            request_timeout_ms = config.timing.request_timeout_ms;
-            config.nodes.into_iter().map(|node| node.client).collect()
-        }
-        None if arguments.connect.is_empty() => {
-            (16001..=16005).map(|port| format!("127.0.0.1:{port}")).collect()
-        }
-        None => arguments.connect.clone(),
-    };
-    // A node answers within its own timeout; the rest is for the way.
-    let timeout_ms = arguments.timeout_ms.unwrap_or(request_timeout_ms + 2000);
-    Ok((addresses, Duration::from_millis(timeout_ms)))
 }
 
 /// Says why on standard error; there is nobody to tell when that is closed too.

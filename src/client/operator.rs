@@ -10,8 +10,9 @@
 //! The leader does all of it by itself once the first step is in its log; whoever waits here only looks.
 
 use super::backup;
-use super::connection::{Answer, Cluster, Failure, local_answer};
+use super::connection::{Cluster, Failure, local_answer};
 use super::operator_words::{Change, Wish};
+use crate::dial::Answer;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};

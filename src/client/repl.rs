@@ -4,9 +4,10 @@
 //! wrong; so a script can pair them. In a terminal there is a prompt with history, and mistakes are told in
 //! words.
 
-use super::connection::{Answer, Cluster, local_answer};
+use super::connection::{Cluster, local_answer};
 use super::words::{self, Command, Request};
 use crate::config::MAX_LINE_BYTES;
+use crate::dial::Answer;
 use crate::wire::line::{LineReader, Next};
 use rustyline::error::ReadlineError;
 use std::fmt;

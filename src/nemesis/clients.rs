@@ -7,7 +7,7 @@
 use super::guests::Guest;
 use super::run::{Run, SERVE_DEADLINE};
 use crate::checker::{History, Operation, Outcome};
-use crate::client::connection::Connection;
+use crate::dial::Connection;
 use crate::wire::client::{Request, parse};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

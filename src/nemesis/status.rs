@@ -3,7 +3,7 @@
 
 use super::guests::Guest;
 use super::run::Run;
-use crate::client::connection::Connection;
+use crate::dial::Connection;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;

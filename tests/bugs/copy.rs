@@ -15,7 +15,7 @@ const FOLDERS: [&str; 5] = ["src", "tests/golden", "tests/scripts", "tests/bugs"
 const FILES: [&str; 5] =
     ["Cargo.lock", "tests/golden.rs", "tests/node.rs", "tests/storage.rs", "tests/fuzz/mutations.rs"];
 /// Rooms that no verifier of the copy runs.
-const LEFT_OUT: [&str; 3] = ["client", "nemesis", "server"];
+const LEFT_OUT: [&str; 4] = ["bench", "client", "nemesis", "server"];
 
 /// What the copy's library has beside the product's.
 const ADDITIONS: &str = r#"

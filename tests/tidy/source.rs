@@ -79,7 +79,7 @@ pub fn assert_tidy(rule: impl Fn(&File) -> Vec<Found>) {
 /// All source files of the project.
 pub fn all_files() -> Vec<File> {
     let mut paths = Vec::new();
-    ["src", "bin", "tests", "fuzz"].iter().for_each(|folder| collect(folder, &mut paths));
+    ["src", "bin", "benches", "tests", "fuzz"].iter().for_each(|folder| collect(folder, &mut paths));
     assert!(paths.len() > 40, "where have all the files gone: {paths:?}");
     paths.iter().map(|path| File::new(path, &read(path))).collect()
 }
