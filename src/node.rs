@@ -345,6 +345,11 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         self.storage.request_boot()
     }
 
+    /// Whether this node was a voter that has lost its data, and wants to be let in again.
+    pub fn has_lost_data(&self) -> bool {
+        self.storage.has_lost_data()
+    }
+
     /// A peer has said which version of what nodes say to each other it knows.
     pub fn has_version(&mut self, peer: NodeId, newest_version: u32) {
         self.versions.insert(peer, newest_version);

@@ -62,17 +62,22 @@ impl RaftState {
     /// terms up to then the new one cannot vote: it does not vote at all before an entry that names its new
     /// incarnation has come to it, which was made in that term or a later one.
     pub fn change_to_let_in(&self, peer: NodeId, member: Member) -> Option<MemberChange> {
-        let configuration = self.configuration();
-        let is_let_in = configuration.members.contains_key(&peer)
-            && configuration.incarnation_of(peer) == member.incarnation;
+        let is_let_in = member.incarnation.is_some_and(|shown| self.is_let_in(peer, shown));
         if self.role() != RoleName::Leader || is_let_in {
             return None;
         }
-        Some(if configuration.is_member(peer) {
+        Some(if self.configuration().is_member(peer) {
             MemberChange { remove: [peer].into(), ..MemberChange::default() }
         } else {
             MemberChange { add: [(peer, member)].into(), ..MemberChange::default() }
         })
+    }
+
+    /// Whether a peer belongs to the cluster as the one that it has shown itself to be. One that has lost its
+    /// data is not heard before: its greetings are what moves it on, and one that is heard does not greet
+    /// again.
+    pub fn is_let_in(&self, peer: NodeId, shown: Incarnation) -> bool {
+        self.configuration().incarnation_of(peer) == Some(shown)
     }
 
     /// Whether this node's log names it by this incarnation of its own: then it may vote, if it could not

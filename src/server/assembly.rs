@@ -11,6 +11,7 @@ use super::peer_listener::PeerListener;
 use super::raft_thread::{self, Clock, Inbox, RaftThread};
 use super::snapshot_thread::SnapshotThread;
 use super::status::StatusBoard;
+use super::waking::Bell;
 use crate::config::{Config, NodeConfig};
 use crate::kv::KvStore;
 use crate::node::{LogLimits, Node, NodeSettings, NodeStatus};
@@ -113,17 +114,18 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base, storage.may_vote())?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
-    let (inbox, outbox) = raft_thread::inbox(&raft);
+    let (inbox, application_in, outbox) = raft_thread::inbox(&raft, storage.has_lost_data());
     let applied = AppliedState { last_applied: store.last_applied(), applied_hash: store.applied_hash() };
     let board = Arc::new(StatusBoard::new(NodeStatus::of(&raft), applied));
     let max_line_bytes = config.limits.max_line_bytes;
 
     let readable = Arc::new(disk.another_handle().map_err(StorageError::Disk)?);
-    let (application_in, application) = bounded(2);
     let (orders_in, orders) = bounded(2);
-    let (work_in, work) = bounded(1);
-    let (stale_in, stale_reads) = bounded(STALE_READS);
+    let bell = Bell::new();
+    let (work_in, work) = bell.channel(1);
+    let (stale_in, stale_reads) = bell.channel(STALE_READS);
     let kv = KvThread {
+        bell,
         store,
         polls: application_in.clone(),
         snapshots: orders_in.clone(),
@@ -147,7 +149,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     };
     let links = Links::new(greeter, addresses, work_in, orders_in);
     let node = Node::new(raft, boot, storage, node_settings(&config, &clock));
-    let raft = RaftThread { node, outbox, application, links, board: Arc::clone(&board), clock };
+    let raft = RaftThread { node, outbox, links, board: Arc::clone(&board), clock };
     endings.spawn_vital("raft", raft, RaftThread::run);
 
     let listener =
@@ -181,10 +183,10 @@ fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDis
         boot,
         incarnation: storage.identity().incarnation,
         first_voters: storage.identity().voters.clone(),
-        // Known and said when it is sent.
+        // These two are known and said when it is sent.
         founding: None,
         address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
-        has_lost_data: storage.has_lost_data(),
+        has_lost_data: false,
     }
 }
 

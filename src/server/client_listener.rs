@@ -10,12 +10,12 @@ use super::peer_sender::is_timeout;
 use super::raft_thread::Inbox;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
+use super::waking::WakingSender;
 use crate::node::{Event, Operation};
 use crate::storage::{Chunk, FileDisk, ReadableFile, SnapshotFile, StorageError};
 use crate::types::EntryId;
 use crate::wire::client::{BadRequest, ErrorCode, Op, OperatorOp, Request, RequestKey, Response, parse};
 use crate::wire::line::{LineReader, Next};
-use crossbeam_channel::Sender;
 use std::io::{self, Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ const DISCARD_LOOK: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct ClientListener {
     pub inbox: Inbox,
-    pub stale_reads: Sender<StaleRead>,
+    pub stale_reads: WakingSender<StaleRead>,
     pub board: Arc<StatusBoard>,
     pub max_line_bytes: usize,
     pub max_clients: usize,

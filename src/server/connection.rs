@@ -6,10 +6,11 @@
 //!                                      ^ fill: kv thread, raft thread, reader, or the writer at its deadline
 //! ```
 //!
-//! Whoever answers sends what is answered at the front, as far as the socket takes it at once: no other
-//! thread has to wake for an answer. What a socket does not take is left to the writer, which waits for it,
-//! and everything after it too until that is gone. One thread at a time sends, and looks again when it has
-//! sent, so that nobody needs to wait for it.
+//! The KV thread and the reader send what is answered at the front themselves, a share of it and as far as
+//! the socket takes it at once: no other thread has to wake for an answer. What is left goes by the writer,
+//! which waits for the socket, and everything after it too until that is gone. One thread at a time sends,
+//! and looks again when it has sent, so that nobody needs to wait for it. The raft thread leaves all to the
+//! writer: behind an answer of its own there may be any number that waited for it.
 //!
 //! The writer also fills a slot whose time is up with `timeout`, so that no stalled thread can silence a
 //! connection. A request sees the effects of those before it: a read opens only when no write of this
@@ -31,8 +32,11 @@ const MAX_OPEN_REQUESTS: usize = 256;
 /// before may come to more; values among them are shared with the store, and become bytes only when they are
 /// sent.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// Answers that go out in one write, about.
+/// Bytes of answers that the writer sends in one write, about.
 const WRITE_BYTES: usize = 256 * 1024;
+/// Bytes of answers to one connection that a thread which has other things to do sends at once, about. A
+/// single one may be longer.
+const SHARE_BYTES: usize = 64 * 1024;
 
 /// What a request must wait for on its own connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,8 +175,8 @@ impl Connection {
         self.lock().is_over
     }
 
-    /// Sends what is answered at the front, as far as the socket takes it at once, and leaves the rest to the
-    /// writer. Waits for nothing.
+    /// Sends a share of what is answered at the front, as far as the socket takes it at once, and leaves the
+    /// rest to the writer. Waits for nothing.
     fn send_now(&self, room: &mut Room) {
         let mut state = self.lock();
         state.is_gathered = false;
@@ -180,8 +184,9 @@ impl Connection {
             return;
         }
         let Some(stream) = state.stream.clone() else { return };
-        loop {
-            state.take_answers(&mut room.answers);
+        let mut share = SHARE_BYTES;
+        while share > 0 {
+            share = share.saturating_sub(state.take_answers(&mut room.answers, share));
             if room.answers.is_empty() {
                 break;
             }
@@ -201,7 +206,9 @@ impl Connection {
                 break;
             }
         }
-        let needs_writer = !state.unsent.is_empty() || (state.is_last && state.slots.is_empty());
+        let is_more_answered = state.slots.front().is_some_and(|slot| slot.answer.is_some());
+        let is_done = state.is_last && state.slots.is_empty();
+        let needs_writer = !state.unsent.is_empty() || is_more_answered || is_done;
         drop(state);
         if needs_writer {
             self.answered.notify_one();
@@ -238,8 +245,8 @@ impl Connection {
         loop {
             // Who sends looks again, and leaves here what it cannot send.
             if !state.is_sending {
-                room.bytes.append(&mut state.unsent);
-                state.take_answers(&mut room.answers);
+                room.bytes = std::mem::take(&mut state.unsent);
+                state.take_answers(&mut room.answers, WRITE_BYTES);
                 if !room.bytes.is_empty() || !room.answers.is_empty() {
                     state.is_sending = true;
                     if state.reader_waits {
@@ -253,15 +260,14 @@ impl Connection {
                     return false;
                 }
             }
-            let wait = match state.slots.front() {
-                Some(front) if front.answer.is_none() => {
-                    front.deadline.saturating_duration_since(Instant::now())
-                }
+            // Those before it are answered, and being sent.
+            let first_open = (state.first_number..).zip(&state.slots).find(|(_, slot)| slot.answer.is_none());
+            let (number, wait) = match first_open {
+                Some((number, slot)) => (number, slot.deadline.saturating_duration_since(Instant::now())),
                 // Whatever opens meanwhile has a deadline that is later than this.
-                Some(_) | None => self.request_timeout,
+                None => (0, self.request_timeout),
             };
             if wait.is_zero() {
-                let number = state.first_number;
                 state.fill(number, no_outcome());
                 continue;
             }
@@ -318,16 +324,18 @@ impl State {
         }
     }
 
-    fn take_answers(&mut self, answers: &mut Vec<Answered>) {
+    /// Takes what is answered at the front, about as many bytes as asked for, and says how many.
+    fn take_answers(&mut self, answers: &mut Vec<Answered>, max_bytes: usize) -> usize {
         let mut taken_bytes = 0;
-        while taken_bytes < WRITE_BYTES {
-            let Some(response) = self.slots.front_mut().and_then(|slot| slot.answer.take()) else { return };
+        while taken_bytes < max_bytes {
+            let Some(response) = self.slots.front_mut().and_then(|slot| slot.answer.take()) else { break };
             let size_bytes = size_bytes(&response);
             taken_bytes += size_bytes;
             self.answer_bytes -= size_bytes;
             answers.push((self.slots.pop_front().and_then(|slot| slot.id), response));
             self.first_number += 1;
         }
+        taken_bytes
     }
 }
 
@@ -370,11 +378,24 @@ pub(super) fn no_outcome() -> Response {
 }
 
 impl Slot {
-    /// Answers the request, unless it was answered before.
+    /// Answers the request, unless it was answered before. The writer sends it.
     pub fn answer(&self, response: Response) {
-        let mut answers = Answers::default();
-        answers.add(self, response);
-        answers.send();
+        if self.fill(response) {
+            self.connection.answered.notify_one();
+        }
+    }
+
+    /// Whether it is at the front now: what waits for an earlier answer leaves with that.
+    fn fill(&self, response: Response) -> bool {
+        let mut state = self.connection.lock();
+        state.fill(self.number, response);
+        let is_front = self.number == state.first_number;
+        let reader_waits = state.reader_waits;
+        drop(state);
+        if reader_waits {
+            self.connection.freed.notify_one();
+        }
+        is_front
     }
 }
 
@@ -383,25 +404,26 @@ impl Slot {
 pub(super) struct Answers {
     /// Those that have something to send.
     connections: Vec<Arc<Connection>>,
+    bytes: usize,
     room: Room,
 }
 
 impl Answers {
     /// Answers a request, unless it was answered before. It leaves with [`Answers::send`].
     pub fn add(&mut self, slot: &Slot, response: Response) {
-        let mut state = slot.connection.lock();
-        state.fill(slot.number, response);
-        // What waits for an earlier answer leaves with that.
-        let is_front = slot.number == state.first_number;
-        if is_front && !state.is_gathered {
-            state.is_gathered = true;
+        self.bytes += size_bytes(&response);
+        let is_new = |connection: &Arc<Connection>| {
+            let mut state = connection.lock();
+            !std::mem::replace(&mut state.is_gathered, true)
+        };
+        if slot.fill(response) && is_new(&slot.connection) {
             self.connections.push(Arc::clone(&slot.connection));
         }
-        let reader_waits = state.reader_waits;
-        drop(state);
-        if reader_waits {
-            slot.connection.freed.notify_one();
-        }
+    }
+
+    /// About how many bytes have come together.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Sends them, as far as sockets take them at once; what they do not take is left to their writers.
@@ -409,6 +431,7 @@ impl Answers {
         for connection in self.connections.drain(..) {
             connection.send_now(&mut self.room);
         }
+        self.bytes = 0;
     }
 }
 

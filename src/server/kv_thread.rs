@@ -6,16 +6,17 @@ use super::connection::{Answers, Slot};
 use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
+use super::waking::{Bell, WakingSender};
 use crate::kv::{Added, Applied, KvStore, StoreBuilder};
 use crate::node::{Apply, Install, Work};
 use crate::storage::{SnapshotMeta, StorageError};
 use crate::types::{AppliedState, EntryId, Index};
 use crate::wire::client::{Read, Response};
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::sync::Arc;
 
-/// Stale reads that are served before the thread looks whether entries wait.
-const STALE_READS_SHARE: usize = 256;
+/// Bytes of answers to stale reads before the thread looks whether entries wait.
+const STALE_READS_SHARE_BYTES: usize = 64 * 1024;
 
 /// What the raft thread hears of the application.
 pub(super) enum FromApplication {
@@ -37,8 +38,9 @@ pub(super) struct StaleRead {
 
 /// Everything the thread owns.
 pub(super) struct KvThread {
+    pub bell: Bell,
     pub store: KvStore,
-    pub polls: Sender<FromApplication>,
+    pub polls: WakingSender<FromApplication>,
     pub snapshots: Sender<SnapshotOrder>,
     pub work: Receiver<Work<Ticket>>,
     pub stale_reads: Receiver<StaleRead>,
@@ -59,21 +61,17 @@ impl KvThread {
             return "the raft thread is gone".to_owned();
         }
         loop {
-            select! {
-                recv(self.work) -> work => {
-                    let Ok(work) = work else { return "the raft thread is gone".to_owned() };
+            self.bell.wait_until(None, || !(self.work.is_empty() && self.stale_reads.is_empty()));
+            match self.work.try_recv() {
+                Ok(work) => {
                     if let Err(fault) = self.do_work(work) {
                         return fault;
                     }
                 }
-                recv(self.stale_reads) -> stale => match stale {
-                    Ok(StaleRead { slot, read }) => {
-                        self.serve(&slot, &read);
-                        self.serve_stale_reads();
-                    }
-                    Err(_) => return "no client can connect any more".to_owned(),
-                },
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return "the raft thread is gone".to_owned(),
             }
+            self.serve_stale_reads();
         }
     }
 
@@ -147,9 +145,10 @@ impl KvThread {
         self.polls.send(polled).map_err(|_| "the raft thread is gone".to_owned())
     }
 
-    /// Serves what else waits, a share of it, and sends the answers.
+    /// Serves a share of those that wait, and sends the answers.
     fn serve_stale_reads(&mut self) {
-        for StaleRead { slot, read } in self.stale_reads.clone().try_iter().take(STALE_READS_SHARE) {
+        while self.answers.bytes() < STALE_READS_SHARE_BYTES {
+            let Ok(StaleRead { slot, read }) = self.stale_reads.try_recv() else { break };
             self.serve(&slot, &read);
         }
         self.answers.send();

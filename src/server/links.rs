@@ -9,6 +9,7 @@ use super::raft_thread::Inbox;
 use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
+use super::waking::WakingSender;
 use crate::node::{OperationOutcome, Rejection, Rim, Work};
 use crate::raft::{ChangeRefusal, Note, TransferRefusal, Weight};
 use crate::storage::Unsound;
@@ -35,7 +36,7 @@ pub(super) struct Links {
     /// Where nodes can be reached: as the newest configuration says, or else `cluster.toml`, or else they
     /// themselves.
     addresses: BTreeMap<NodeId, String>,
-    work: Sender<Work<Ticket>>,
+    work: WakingSender<Work<Ticket>>,
     /// The thread that has time.
     leisure: Sender<SnapshotOrder>,
 }
@@ -45,7 +46,7 @@ impl Links {
     pub fn new(
         greeter: Greeter,
         addresses: BTreeMap<NodeId, String>,
-        work: Sender<Work<Ticket>>,
+        work: WakingSender<Work<Ticket>>,
         leisure: Sender<SnapshotOrder>,
     ) -> Links {
         let mut links = Links { greeter, peers: BTreeMap::new(), addresses, work, leisure };

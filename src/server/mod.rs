@@ -33,6 +33,7 @@ mod snapshot_thread;
 mod socket;
 mod status;
 mod ticket;
+mod waking;
 
 pub use ending::Ending;
 pub use logging::LogFormat;

@@ -5,7 +5,6 @@
 use super::peer_link::WriterLink;
 use super::raft_thread::{FromPeer, Greeting, Inbox};
 use super::status::StatusBoard;
-use crate::storage::RememberedPeer;
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
     Decoded, Ends, Hello, PeerLine, Ping, Welcome, decode, decode_greeting, max_peer_line_bytes,
@@ -16,6 +15,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long connecting, and each side of the greeting, may take.
@@ -100,7 +100,8 @@ impl PeerSender {
             stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
             let mut line = Vec::new();
             let founding = self.inbox.founding.get();
-            PeerLine::Hello(Hello { founding, ..self.hello.clone() }).encode(&mut line);
+            let has_lost_data = self.inbox.has_lost_data.load(Ordering::Relaxed);
+            PeerLine::Hello(Hello { founding, has_lost_data, ..self.hello.clone() }).encode(&mut line);
             (&stream).write_all(&line)?;
             stream.try_clone()
         };
@@ -136,9 +137,7 @@ impl PeerSender {
             Ok(stream) => self.link.connected(stream),
             Err(error) => return Some(error.to_string()),
         }
-        let trouble = self.send_queued(link);
-        self.link.disconnected();
-        trouble
+        self.send_queued(link)
     }
 
     fn send_queued(&self, link: &mut Link) -> Option<String> {
@@ -158,10 +157,13 @@ impl PeerSender {
             // Also when there was no first: until `begin`, the raft thread may have left half a line.
             let taken = self.link.take_queued(first, &mut buffer) + usize::from(is_ping_due);
             let sent = link.send(is_ping_due, &mut buffer);
-            self.link.sent(taken);
             if let Err(trouble) = sent {
+                // First: nobody may go on behind half a line.
+                self.link.disconnected();
+                self.link.sent(taken);
                 return Some(trouble);
             }
+            self.link.sent(taken);
             buffer.clear();
         }
     }
@@ -192,22 +194,16 @@ impl Link {
     }
 }
 
-/// Asks the raft thread whether this is the incarnation of `peer` that it knows.
+/// Asks the raft thread whether this peer is to be heard.
 pub(super) fn check_greeting(inbox: &Inbox, greeting: Greeting) -> Result<(), String> {
-    let Greeting { peer, incarnation, .. } = greeting;
     let (reply, answer) = bounded(1);
     inbox
         .peers
         .send(FromPeer::Greeting(greeting, reply))
         .map_err(|_| "the raft thread is gone".to_owned())?;
-    match answer.recv_timeout(GREETING_TIMEOUT) {
-        Ok(RememberedPeer::Known | RememberedPeer::Remembered) => Ok(()),
-        Ok(RememberedPeer::Different { remembered }) => Err(format!(
-            "{peer} has the incarnation {incarnation} and had {remembered}: it lost its data directory, and \
-             must not vote under this id any more"
-        )),
-        Err(_) => Err("this node's disk does not answer".to_owned()),
-    }
+    answer
+        .recv_timeout(GREETING_TIMEOUT)
+        .unwrap_or_else(|_| Err("this node's disk does not answer".to_owned()))
 }
 
 /// The next line within a time, counted in full and not for each read.

@@ -7,20 +7,23 @@ use super::kv_thread::FromApplication;
 use super::links::Links;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
+use super::waking::{Bell, WakingSender};
 use crate::node::{Event, Fault, Node};
 use crate::raft::RaftState;
 use crate::storage::{FileDisk, RememberedPeer};
 use crate::types::{Incarnation, Member, NodeId};
 use crate::wire::peer::{Address, Envelope};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Lines from peers, and events of clients, that one batch takes.
 const BATCH_SHARE: usize = 1024;
 /// Lines from peers that may wait for this thread; then their readers wait.
 const PEERS_INBOX: usize = 4096;
+/// The KV thread's poll, and word of a snapshot.
+const APPLICATION_INBOX: usize = 2;
 /// Groups of requests that may wait for this thread; then their readers wait.
 const CLIENTS_INBOX: usize = 1024;
 
@@ -28,8 +31,8 @@ const CLIENTS_INBOX: usize = 1024;
 pub(super) enum FromPeer {
     /// A message, checked.
     Message(Envelope),
-    /// A peer has said who it is: is it who it was?
-    Greeting(Greeting, Sender<RememberedPeer>),
+    /// A peer has said who it is: is it heard, or why not?
+    Greeting(Greeting, Sender<Result<(), String>>),
 }
 
 /// What a peer says of itself, before anything else.
@@ -46,30 +49,43 @@ pub(super) struct Greeting {
 /// The ways into the raft thread.
 #[derive(Clone)]
 pub(super) struct Inbox {
-    pub peers: Sender<FromPeer>,
-    pub clients: Sender<Vec<Event<Ticket>>>,
+    pub peers: WakingSender<FromPeer>,
+    pub clients: WakingSender<Vec<Event<Ticket>>>,
     /// This node's term, an older one or the newest, for checking what peers send.
     pub term: Arc<AtomicU64>,
     /// This node's founding, for the same.
     pub founding: OwnFounding,
+    /// Whether this node wants to be let in again: what it says when it greets.
+    pub has_lost_data: Arc<AtomicBool>,
 }
 
 /// The other ends.
 pub(super) struct Outbox {
+    bell: Bell,
     peers: Receiver<FromPeer>,
     clients: Receiver<Vec<Event<Ticket>>>,
+    application: Receiver<FromApplication>,
     term: Arc<AtomicU64>,
     founding: OwnFounding,
+    has_lost_data: Arc<AtomicBool>,
 }
 
-pub(super) fn inbox(raft: &RaftState) -> (Inbox, Outbox) {
-    let (peers_in, peers_out) = bounded(PEERS_INBOX);
-    let (clients_in, clients_out) = bounded(CLIENTS_INBOX);
-    let term = Arc::new(AtomicU64::new(raft.term().0));
-    let founding = OwnFounding::of(raft.configuration());
-    let inbox =
-        Inbox { peers: peers_in, clients: clients_in, term: Arc::clone(&term), founding: founding.clone() };
-    (inbox, Outbox { peers: peers_out, clients: clients_out, term, founding })
+/// The ways in, and the application's own.
+pub(super) fn inbox(raft: &RaftState, has_lost_data: bool) -> (Inbox, WakingSender<FromApplication>, Outbox) {
+    let bell = Bell::new();
+    let (peers_in, peers) = bell.channel(PEERS_INBOX);
+    let (clients_in, clients) = bell.channel(CLIENTS_INBOX);
+    let (application_in, application) = bell.channel(APPLICATION_INBOX);
+    let inbox = Inbox {
+        peers: peers_in,
+        clients: clients_in,
+        term: Arc::new(AtomicU64::new(raft.term().0)),
+        founding: OwnFounding::of(raft.configuration()),
+        has_lost_data: Arc::new(AtomicBool::new(has_lost_data)),
+    };
+    let Inbox { term, founding, has_lost_data, .. } = inbox.clone();
+    let outbox = Outbox { bell, peers, clients, application, term, founding, has_lost_data };
+    (inbox, application_in, outbox)
 }
 
 /// How real time becomes ticks.
@@ -84,7 +100,6 @@ pub(super) struct Clock {
 pub(super) struct RaftThread {
     pub node: Node<FileDisk, Ticket>,
     pub outbox: Outbox,
-    pub application: Receiver<FromApplication>,
     pub links: Links,
     pub board: Arc<StatusBoard>,
     pub clock: Clock,
@@ -100,12 +115,13 @@ impl RaftThread {
             }
             self.outbox.term.store(self.node.raft().term().0, Ordering::Relaxed);
             self.outbox.founding.learn(self.node.raft().configuration());
+            self.outbox.has_lost_data.store(self.node.has_lost_data(), Ordering::Relaxed);
             self.board.post_node(self.node.status());
         }
     }
 
     fn run_batch(&mut self, clock: &mut TickClock) -> Result<(), Fault> {
-        self.wait(clock.until_next());
+        self.wait(clock.next());
         // What has queued up during a stall is taken in before an expired election timer is acted on.
         for _ in 0..BATCH_SHARE {
             match self.outbox.peers.try_recv() {
@@ -113,24 +129,14 @@ impl RaftThread {
                     self.node.take(Event::Peer(envelope), &mut self.links);
                 }
                 Ok(FromPeer::Greeting(greeting, reply)) => {
-                    let Greeting { peer, incarnation, newest_version, address, has_lost_data } = greeting;
-                    let remembered = self.node.remember_peer(peer, incarnation)?;
-                    if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data)
-                    {
-                        let member = Member { incarnation: Some(incarnation), ..Member::at(address, client) };
-                        self.node.let_in_again(peer, member);
-                    }
-                    if !matches!(remembered, RememberedPeer::Different { .. }) {
-                        self.node.has_version(peer, newest_version);
-                        self.links.has_greeted(peer, address.map(|address| address.peer));
-                    }
+                    let verdict = self.greet(greeting)?;
                     // A greeter that did not wait is gone with its connection.
-                    let _ = reply.try_send(remembered);
+                    let _ = reply.try_send(verdict);
                 }
                 Err(_) => break,
             }
         }
-        while let Ok(news) = self.application.try_recv() {
+        while let Ok(news) = self.outbox.application.try_recv() {
             let event = match news {
                 FromApplication::Poll { last_applied, applied_hashes } => {
                     Event::Poll { last_applied, applied_hashes }
@@ -153,15 +159,35 @@ impl RaftThread {
         self.node.finish_batch(&mut self.links)
     }
 
+    /// Whether whoever greets is heard, or why not.
+    fn greet(&mut self, greeting: Greeting) -> Result<Result<(), String>, Fault> {
+        let Greeting { peer, incarnation, newest_version, address, has_lost_data } = greeting;
+        let remembered = self.node.remember_peer(peer, incarnation)?;
+        if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data) {
+            let member = Member { incarnation: Some(incarnation), ..Member::at(address, client) };
+            self.node.let_in_again(peer, member);
+        }
+        if let RememberedPeer::Different { remembered } = remembered {
+            return Ok(Err(format!(
+                "{peer} has the incarnation {incarnation} and had {remembered}: it lost its data directory, \
+                 and must not vote under this id any more"
+            )));
+        }
+        if has_lost_data && !self.node.raft().is_let_in(peer, incarnation) {
+            return Ok(Err(format!("{peer} has lost its data, and is to be let in again first")));
+        }
+        self.node.has_version(peer, newest_version);
+        self.links.has_greeted(peer, address.map(|address| address.peer));
+        Ok(Ok(()))
+    }
+
     /// Waits until something is in the inbox or the next tick is due.
-    fn wait(&self, timeout: Duration) {
-        let Outbox { peers, clients, .. } = &self.outbox;
-        let mut select = crossbeam_channel::Select::new();
-        select.recv(peers);
-        select.recv(&self.application);
-        select.recv(clients);
+    fn wait(&self, next_tick: Instant) {
+        let Outbox { bell, peers, clients, application, .. } = &self.outbox;
         // Which one it was does not matter: all are looked at, in order.
-        let _ = select.ready_timeout(timeout);
+        bell.wait_until(Some(next_tick), || {
+            !(peers.is_empty() && clients.is_empty() && application.is_empty())
+        });
     }
 }
 
@@ -176,8 +202,8 @@ impl TickClock {
         TickClock { clock, counted_to: Instant::now() }
     }
 
-    fn until_next(&self) -> Duration {
-        (self.counted_to + self.clock.tick).saturating_duration_since(Instant::now())
+    fn next(&self) -> Instant {
+        self.counted_to + self.clock.tick
     }
 
     /// The ticks that have become due. After a stall (a paused process, a slow sync) no more than

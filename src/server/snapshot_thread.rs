@@ -2,10 +2,11 @@
 //! a file beside the log. No save and no answer waits for it.
 
 use super::kv_thread::FromApplication;
+use super::waking::WakingSender;
 use crate::kv::StoreView;
 use crate::storage::{Disk, FileDisk, SnapshotMeta, SnapshotWriter};
 use crate::types::{Configuration, Entry, EntryId};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use std::time::Instant;
 
 /// What is to be done.
@@ -26,7 +27,7 @@ pub(super) struct SnapshotThread {
     /// A handle of its own to the node's folder, opened anew for each snapshot.
     pub disk: FileDisk,
     pub orders: Receiver<SnapshotOrder>,
-    pub done: Sender<FromApplication>,
+    pub done: WakingSender<FromApplication>,
 }
 
 impl SnapshotThread {

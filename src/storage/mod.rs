@@ -217,9 +217,10 @@ impl<D: Disk> Storage<D> {
         !self.identity.must_not_vote
     }
 
-    /// Whether it was a voter that has lost its data, and was not let in again yet.
+    /// Whether it was a voter that has lost its data, and was not let in again yet by what is committed: an
+    /// entry that names it may still be replaced by another.
     pub fn has_lost_data(&self) -> bool {
-        self.identity.has_lost_data && self.identity.must_not_vote
+        self.identity.has_lost_data && self.identity.has_no_life
     }
 
     /// Says that a node that has joined, or has lost its data, may vote; durable when this returns.
