@@ -223,6 +223,10 @@ impl RaftState {
         if is_under_way || index > self.commit_index {
             return Some(ChangeRefusal::UnderWay { index });
         }
+        if current.next_voters.is_none() && !current.is_voter(self.id) {
+            // It has left, and steps down at the next tick. With a change of its own it could not.
+            return Some(ChangeRefusal::NotLeader { leader: None });
+        }
         if let Some(id) = change.add.keys().find(|id| current.is_member(**id)) {
             return Some(ChangeRefusal::AlreadyMember { id: *id });
         }
