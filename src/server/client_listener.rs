@@ -344,7 +344,9 @@ impl ClientReader {
         let limit = self.listener.max_line_bytes;
         if let Some(slot) = self.open(&None, Turn::Any) {
             let message = format!("a line may have {limit} bytes: the connection closes");
-            slot.answer(Response::error(ErrorCode::TooLarge, message));
+            self.answers.add(&slot, Response::error(ErrorCode::TooLarge, message));
+            // Here and now: what still comes may be thrown away before the writer gets its turn.
+            self.answers.send();
         }
     }
 
