@@ -56,7 +56,7 @@ struct Shared(Mutex<Socket>);
 #[derive(Default)]
 struct Socket {
     /// A greeted connection.
-    stream: Option<TcpStream>,
+    stream: Option<Arc<TcpStream>>,
     /// What is left to the writer and not sent yet.
     left_to_writer: usize,
 }
@@ -109,7 +109,7 @@ impl PeerLink {
 
 impl WriterLink {
     /// A greeted connection stands: short messages may go to it at once.
-    pub fn connected(&self, stream: TcpStream) {
+    pub fn connected(&self, stream: Arc<TcpStream>) {
         self.shared.lock().stream = Some(stream);
     }
 
@@ -206,11 +206,11 @@ mod tests {
     #[test]
     fn whatever_the_socket_takes_lines_stay_whole_and_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let ours = Arc::new(TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens"));
         let (mut peers, _) = listener.accept().expect("it has connected");
         peers.set_read_timeout(Some(Duration::from_secs(10))).expect("not zero");
         let (mut link, writer) = peer_link();
-        writer.connected(ours.try_clone().expect("another handle"));
+        writer.connected(Arc::clone(&ours));
         let mut expected = Vec::new();
         let mut next_event = 0;
         while link.shared.lock().left_to_writer == 0 {
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(writer.take_queued(Some(first), &mut buffer), 2);
         buffer.extend_from_slice(b"a line of the writer's\n");
         expected.extend_from_slice(b"a line of the writer's\n");
-        (&ours).write_all(&buffer).expect("the peer reads");
+        (&*ours).write_all(&buffer).expect("the peer reads");
         writer.sent(3);
 
         link.send(envelope(next_event + 1));

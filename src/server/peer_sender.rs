@@ -39,7 +39,7 @@ pub(super) struct PeerSender {
 
 /// A greeted connection.
 struct Link {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     answers: LineReader<TcpStream>,
     ends: Ends,
     ping_number: u64,
@@ -126,17 +126,14 @@ impl PeerSender {
             }
         }
         let ends = Ends { me: self.hello.from, peer, term: Default::default() };
-        Ok(Link { stream, answers, ends, ping_number: 0, pong_due: false })
+        Ok(Link { stream: Arc::new(stream), answers, ends, ping_number: 0, pong_due: false })
     }
 
     /// Sends until the connection breaks, and says why; none when nothing will ever come any more.
     fn serve(&self, link: &mut Link) -> Option<String> {
         // What was queued for a connection that is gone would only be rejected now: Raft sends it again.
         self.link.clear();
-        match link.stream.try_clone() {
-            Ok(stream) => self.link.connected(stream),
-            Err(error) => return Some(error.to_string()),
-        }
+        self.link.connected(Arc::clone(&link.stream));
         self.send_queued(link)
     }
 
@@ -174,7 +171,7 @@ impl Link {
         if with_ping {
             self.exchange_pings(buffer)?;
         }
-        self.stream.write_all(buffer).map_err(|error| format!("cannot send: {error}"))
+        (&*self.stream).write_all(buffer).map_err(|error| format!("cannot send: {error}"))
     }
 
     /// Takes the pong to the last ping, which had all the time since, and asks again. Without this a
