@@ -206,7 +206,7 @@ fn open_storage(
 }
 
 fn listen(what: &'static str, address: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|error| StartError::Bind { what, address: address.to_owned(), error })
+    socket::bind(address).map_err(|error| StartError::Bind { what, address: address.to_owned(), error })
 }
 
 /// Every client and every peer needs a file descriptor. Without them the node works, for fewer clients.

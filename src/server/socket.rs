@@ -1,9 +1,18 @@
 //! What two kinds of connection do alike.
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
-use std::net::TcpStream;
+use nix::sys::socket::{Backlog, MsgFlags, listen, send};
+use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+
+/// Listens. As many connections as the system allows may wait to be accepted, where the standard library asks
+/// for 128: whoever finds that queue full tries again a second later.
+pub(super) fn bind(address: &str) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listen(&listener, Backlog::MAXCONN)?;
+    Ok(listener)
+}
 
 /// Sends as much as the socket takes at once, and says how much that was. What is wrong with the socket is
 /// left to whoever waits for it to find.
