@@ -380,22 +380,23 @@ pub(super) fn no_outcome() -> Response {
 impl Slot {
     /// Answers the request, unless it was answered before. The writer sends it.
     pub fn answer(&self, response: Response) {
-        if self.fill(response) {
+        if self.fill(response, |_| true) {
             self.connection.answered.notify_one();
         }
     }
 
-    /// Whether it is at the front now: what waits for an earlier answer leaves with that.
-    fn fill(&self, response: Response) -> bool {
+    /// Whether it is to be sent: it is at the front (what waits for an earlier answer leaves with that), and
+    /// this says so of its connection.
+    fn fill(&self, response: Response, is_mine: impl Fn(&mut State) -> bool) -> bool {
         let mut state = self.connection.lock();
         state.fill(self.number, response);
-        let is_front = self.number == state.first_number;
+        let is_to_be_sent = self.number == state.first_number && is_mine(&mut state);
         let reader_waits = state.reader_waits;
         drop(state);
         if reader_waits {
             self.connection.freed.notify_one();
         }
-        is_front
+        is_to_be_sent
     }
 }
 
@@ -412,11 +413,8 @@ impl Answers {
     /// Answers a request, unless it was answered before. It leaves with [`Answers::send`].
     pub fn add(&mut self, slot: &Slot, response: Response) {
         self.bytes += size_bytes(&response);
-        let is_new = |connection: &Arc<Connection>| {
-            let mut state = connection.lock();
-            !std::mem::replace(&mut state.is_gathered, true)
-        };
-        if slot.fill(response) && is_new(&slot.connection) {
+        let is_new = |state: &mut State| !std::mem::replace(&mut state.is_gathered, true);
+        if slot.fill(response, is_new) {
             self.connections.push(Arc::clone(&slot.connection));
         }
     }

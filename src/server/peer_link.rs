@@ -101,8 +101,10 @@ impl PeerLink {
         match self.queue.try_send(to_send) {
             Ok(()) => socket.left_to_writer += 1,
             // Raft sends again, and so does forwarding, under the same numbers.
-            Err(TrySendError::Full(_)) => tracing::debug!("a peer's queue is full: a message is dropped"),
-            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(ToSend::Message(envelope))) => {
+                tracing::debug!(to = %envelope.message.to, "queue is full: a message is dropped");
+            }
+            Err(TrySendError::Full(ToSend::Rest(_)) | TrySendError::Disconnected(_)) => {}
         }
     }
 }

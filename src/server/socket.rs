@@ -1,4 +1,4 @@
-//! What two kinds of connection do alike.
+//! What the standard library does not do with sockets.
 
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, MsgFlags, listen, send};

@@ -124,7 +124,6 @@ pub(super) struct Process {
     /// Who waits in the node, and the name of each write there.
     pub waiting: BTreeMap<u64, Option<RequestId>>,
     writes_taken: u64,
-    /// The peers that it has met, durably, and the incarnation of each.
     /// What the ledger has looked at.
     pub committed: Index,
     pub led_term: Option<Term>,

@@ -147,14 +147,15 @@ fn kill_and_cut_power(life: &Life, calls: &[Call], fails: bool, tally: &mut Tall
         assert!(made.contains(found), "{}, {what}: {found:?}, expected one of {begun:?}", life.name);
         let history = disk.history();
         let opened = spans[0].end.expect("this start succeeds");
-        for now in before..=history.len() {
+        for changes in before..=history.len() {
             // Before the start is through, all may be lost that may be lost without it.
-            let allowed = if now < opened { [&begun[..], &made].concat() } else { allowed(&spans, now) };
-            Medium::new(&life.folder, &history[..now]).states(Cuts::Few, |folder, lost| {
-                tally.met("lost after a kill", !fails && now > before && lost != Lost::default());
-                tally.met("lost after a failure", fails && now > before && lost != Lost::default());
+            let allowed =
+                if changes < opened { [&begun[..], &made].concat() } else { allowed(&spans, changes) };
+            Medium::new(&life.folder, &history[..changes]).states(Cuts::Few, |folder, lost| {
+                tally.met("lost after a kill", !fails && changes > before && lost != Lost::default());
+                tally.met("lost after a failure", fails && changes > before && lost != Lost::default());
                 if tally.is_new(folder, &allowed) {
-                    check_state(life, folder, &allowed, &format!("{what}, power cut after change {now}"));
+                    check_state(life, folder, &allowed, &format!("{what}, power cut after change {changes}"));
                 }
             });
         }
