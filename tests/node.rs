@@ -6,8 +6,8 @@ use raftkv::node::{
     Apply, Event, Fault, LogLimits, Node, NodeSettings, Operation, OperationOutcome, Rejection, Rim, Work,
 };
 use raftkv::raft::message::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, ReadIndexResponse, ReadRound,
-    RequestVote, RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, NamedLeader, ReadIndexResponse,
+    ReadRound, RequestVote, RequestVoteResponse,
 };
 use raftkv::raft::{
     Body, Configuration, Log, MemberChange, Message, Note, RaftState, RoleName, Settings, Start,
@@ -264,7 +264,8 @@ fn a_vote_leaves_after_it_is_saved_and_not_at_all_when_it_cannot_be() {
     harness.hear(2, 1, ask(1)).expect("the disk is sound");
     let sent = harness.take_sent();
     let [(answer, operations)] = &sent[..] else { panic!("one answer: {sent:?}") };
-    let granted = RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: true };
+    let granted =
+        RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: true, leader: None };
     assert_eq!(answer.body, Body::RequestVoteResponse(granted));
     assert_eq!(*operations, before + 2, "append and sync came first");
 
@@ -299,7 +300,12 @@ fn a_leaders_entries_leave_before_its_own_save_and_count_for_nothing_until_then(
     harness.tick(ELECTION_TIMEOUT_TICKS);
     let vote = |pre_vote| {
         let campaign_term = Term(1);
-        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true })
+        Body::RequestVoteResponse(RequestVoteResponse {
+            campaign_term,
+            pre_vote,
+            granted: true,
+            leader: None,
+        })
     };
     harness.hear(2, 0, vote(true)).expect("the disk is sound");
     harness.take_sent();
@@ -386,7 +392,7 @@ fn leader() -> Harness {
     let mut harness = Harness::start(&MemoryDisk::new(), 3, 100);
     harness.tick(ELECTION_TIMEOUT_TICKS);
     for (term, pre_vote) in [(0, true), (1, false)] {
-        let response = RequestVoteResponse { campaign_term: Term(1), pre_vote, granted: true };
+        let response = RequestVoteResponse { campaign_term: Term(1), pre_vote, granted: true, leader: None };
         harness.hear(2, term, Body::RequestVoteResponse(response)).expect("the disk is sound");
     }
     let accepted = AppendEntriesResponse {
@@ -430,6 +436,87 @@ fn a_peer_that_is_met_before_it_belongs_to_the_cluster_is_remembered_when_it_doe
     harness.hear(2, 1, append(3, id(1, 1), vec![entry], 2)).expect("the disk is sound");
     assert_eq!(shows(&mut harness, 4, 41), RememberedPeer::Known);
     assert_eq!(shows(&mut harness, 4, 40), different(41));
+}
+
+/// Who was away while a node lost its data, was let in again and came to lead turned that leader away by its
+/// old folder, for as long as it led: only from the leader could it have learned of the new one. Now whoever
+/// refuses it a vote because of the leader says by which folder that is known.
+#[test]
+fn a_leader_that_came_back_with_another_folder_is_known_by_the_word_of_who_hears_it() {
+    let different = |remembered| RememberedPeer::Different { remembered: Incarnation(remembered) };
+    let mut harness = follower();
+    let shows = |harness: &mut Harness, incarnation| {
+        harness.node.remember_peer(NodeId(4), Incarnation(incarnation)).expect("the disk is sound")
+    };
+    let is_told = |harness: &mut Harness, incarnation, commit_index| {
+        let leader = NamedLeader {
+            id: NodeId(4),
+            incarnation: Incarnation(incarnation),
+            commit_index: Index(commit_index),
+        };
+        let refused = RequestVoteResponse {
+            campaign_term: Term(2),
+            pre_vote: true,
+            granted: false,
+            leader: Some(leader),
+        };
+        harness.hear(2, 1, Body::RequestVoteResponse(refused)).expect("the disk is sound");
+    };
+    let mut added = noop(1, 1);
+    added.configuration = Some(Arc::new(Configuration::new((1..=4).map(NodeId))));
+    harness.hear(2, 1, append(2, id(1, 0), vec![added], 1)).expect("the disk is sound");
+    assert_eq!(shows(&mut harness, 40), RememberedPeer::Remembered);
+    // This node's log is as new: it counts.
+    is_told(&mut harness, 41, 1);
+    assert_eq!(shows(&mut harness, 41), different(40));
+    is_told(&mut harness, 42, 9);
+    assert_eq!(shows(&mut harness, 42), RememberedPeer::Known);
+    assert_eq!(shows(&mut harness, 40), different(42));
+    // A word that was long on its way.
+    is_told(&mut harness, 41, 8);
+    assert_eq!(shows(&mut harness, 42), RememberedPeer::Known);
+    // Nor does what is committed matter where no entry is about the members.
+    let more = (2..=9).map(|index| noop(1, index)).collect();
+    harness.hear(2, 1, append(3, id(1, 1), more, 9)).expect("the disk is sound");
+    assert_eq!(shows(&mut harness, 42), RememberedPeer::Known);
+    // Then the log names the node anew, and counts again, committed or not.
+    let mut named = Configuration::new((1..=4).map(NodeId));
+    let member = Member { incarnation: Some(Incarnation(43)), ..Member::at("n4:1", "n4:2") };
+    named.members.insert(NodeId(4), member);
+    let mut again = noop(1, 10);
+    again.configuration = Some(Arc::new(named));
+    harness.hear(2, 1, append(4, id(1, 9), vec![again], 9)).expect("the disk is sound");
+    assert_eq!(shows(&mut harness, 42), different(43));
+    assert_eq!(shows(&mut harness, 43), RememberedPeer::Known);
+}
+
+/// And who hears a leader says so, once what is committed names it.
+#[test]
+fn who_refuses_a_vote_names_the_leader_by_its_folder() {
+    let told = |incarnation: Option<u64>, commit: i64| {
+        let mut harness = follower();
+        let mut named = Configuration::new((1..=3).map(NodeId));
+        let member = Member { incarnation: incarnation.map(Incarnation), ..Member::at("n2:1", "n2:2") };
+        named.members.insert(NodeId(2), member);
+        let mut entry = noop(1, 1);
+        entry.configuration = Some(Arc::new(named));
+        harness.hear(2, 1, append(2, id(1, 0), vec![entry], commit)).expect("the disk is sound");
+        let asks = RequestVote {
+            campaign_term: Term(2),
+            pre_vote: true,
+            leadership_transfer: false,
+            last: id(1, 1),
+        };
+        harness.hear(3, 1, Body::RequestVote(asks)).expect("the disk is sound");
+        harness.take_sent().iter().rev().find_map(|(message, _)| match &message.body {
+            Body::RequestVoteResponse(response) => Some((response.granted, response.leader)),
+            _ => None,
+        })
+    };
+    let leader = NamedLeader { id: NodeId(2), incarnation: Incarnation(21), commit_index: Index(1) };
+    assert_eq!(told(Some(21), 1), Some((false, Some(leader))));
+    assert_eq!(told(Some(21), 0), Some((false, None)), "it may yet be replaced");
+    assert_eq!(told(None, 1), Some((false, None)));
 }
 
 /// A log's beginning may say less than what there is: a node once forgot the address of the leader that had

@@ -68,3 +68,34 @@ fn while_it_has_lost_its_data_a_voter_gives_no_vote() {
     });
     assert_eq!(value, json!(1));
 }
+
+/// Who was away meanwhile turned such a leader away by its old folder, for as long as it led.
+#[test]
+fn who_was_away_while_the_leader_came_back_with_another_folder_follows_it() {
+    let mut cluster = Cluster::start(5);
+    let (away, leader) = cluster.follower_and_leader();
+    let lost = cluster.others(away).into_iter().find(|node| *node != leader).expect("five nodes");
+    assert_eq!(code(&cluster.connect(leader).ask(r#"{"op":"set","key":"x","value":1}"#)), "ok");
+    cluster.wait_for_agreement();
+    cluster.kill(away);
+    lose_data(&mut cluster, lost);
+    cluster.restart_with(lost, &["--rejoin"]);
+    wait_until("it leads, with its new folder", || {
+        let leader = cluster.leader();
+        let members = cluster.connect(leader).ask(r#"{"op":"members"}"#);
+        let is_back = members["voters"] == json!([1, 2, 3, 4, 5]) && members["outgoing"] == json!([]);
+        if is_back && members["index"].as_i64() > Some(1) && leader != lost {
+            cluster.connect(leader).ask(json!({ "op": "transfer", "to": lost }));
+        }
+        (leader == lost).then_some(())
+    });
+    let answer = cluster.connect(lost).ask(r#"{"op":"set","key":"x","value":2}"#);
+    assert_eq!(code(&answer), "ok", "{answer}");
+    cluster.restart(away);
+    let value = wait_until("it hears the leader", || {
+        let answer = cluster.connect(away).ask(r#"{"op":"get","key":"x"}"#);
+        (code(&answer) == "ok").then(|| answer["value"].clone())
+    });
+    assert_eq!(value, json!(2));
+    assert_eq!(cluster.leader(), lost);
+}

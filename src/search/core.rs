@@ -378,7 +378,8 @@ fn win_pre_votes(raft: &mut RaftState, output: &mut Output) {
             break;
         }
         let (to, term) = (raft.id(), raft.term());
-        let response = RequestVoteResponse { campaign_term: term.next(), pre_vote: true, granted: true };
+        let response =
+            RequestVoteResponse { campaign_term: term.next(), pre_vote: true, granted: true, leader: None };
         let message = Message { from, to, term, body: Body::RequestVoteResponse(response) };
         raft.step(Input::Message(message), output);
     }

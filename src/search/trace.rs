@@ -102,7 +102,7 @@ fn body(body: &Body) -> String {
         Body::RequestVote(RequestVote { campaign_term, pre_vote, last, .. }) => {
             format!("{name}{} for term {campaign_term} last={last}", pre(pre_vote))
         }
-        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }) => {
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, .. }) => {
             let word = if *granted { "granted" } else { "refused" };
             format!("{name}{} for term {campaign_term}: {word}", pre(pre_vote))
         }

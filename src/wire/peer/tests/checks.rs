@@ -75,8 +75,17 @@ fn a_campaign_is_for_the_senders_term_or_in_a_pre_vote_the_next() {
     assert_invalid(Body::RequestVote(vote(true, 7)), "campaign term 7, expected 8");
     assert_invalid(vote_response(false, 8), "campaign term 8 above the message's 7");
     // A node that still hears its leader stays in its term when it refuses a candidate of a newer one.
-    let refused = RequestVoteResponse { campaign_term: Term(8), pre_vote: false, granted: false };
-    assert!(decode_body(Body::RequestVoteResponse(refused)).is_ok());
+    let refused =
+        RequestVoteResponse { campaign_term: Term(8), pre_vote: false, granted: false, leader: None };
+    assert!(decode_body(Body::RequestVoteResponse(refused.clone())).is_ok());
+    let names = |id: u16, commit_index| {
+        let incarnation = crate::types::Incarnation(9);
+        let leader = Some(NamedLeader { id: NodeId(id), incarnation, commit_index: Index(commit_index) });
+        Body::RequestVoteResponse(RequestVoteResponse { leader, ..refused.clone() })
+    };
+    assert!(decode_body(names(2, 5)).is_ok());
+    assert_invalid(names(0, 5), "node 0, expected 1 to 65535");
+    assert_invalid(names(2, -2), "leader's commit index -2, expected -1 to 9007199254740991");
     let mut late = vote(false, 7);
     late.last = id(4, 8);
     assert_invalid(Body::RequestVote(late), "last entry's term 8 above the message's 7");

@@ -111,7 +111,7 @@ fn vote(pre_vote: bool, campaign_term: u64) -> RequestVote {
 
 fn vote_response(pre_vote: bool, campaign_term: u64) -> Body {
     let campaign_term = Term(campaign_term);
-    Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true })
+    Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true, leader: None })
 }
 
 fn forward() -> ForwardProposals {
