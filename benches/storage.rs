@@ -7,7 +7,7 @@ mod common;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raftkv::raft::{HardState, Output};
-use raftkv::storage::{Disk, FileDisk, FirstStart, MemoryDisk, Opening, SEGMENT_LIMIT_BYTES, Storage};
+use raftkv::storage::{Disk, FileDisk, FirstStart, MemoryDisk, Opening, SegmentSizes, Storage};
 use raftkv::types::{Incarnation, NodeId, Term};
 
 const BATCHES: [usize; 3] = [1, 32, 256];
@@ -19,7 +19,7 @@ fn open<D: Disk>(disk: D) -> Storage<D> {
         voters: vec![NodeId(1)],
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(1),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     };
     let (mut storage, _) = Storage::open(disk, &opening).expect("an empty folder is made a node's");
     storage.raise_boot().expect("the disk works");

@@ -9,7 +9,7 @@ use raftkv::node::{
     Apply, Event, Fault, LogLimits, Node, NodeSettings, OperationOutcome, Rejection, Rim, Work,
 };
 use raftkv::raft::{Configuration, Log, Note, RaftState, RoleName, Settings, Start};
-use raftkv::storage::{FirstStart, MemoryDisk, Opening, Storage, Unsound};
+use raftkv::storage::{FirstStart, MemoryDisk, Opening, SegmentSizes, Storage, Unsound};
 use raftkv::types::{Command, Entry, EntryId, Incarnation, NodeId, Term};
 use raftkv::wire::peer::Envelope;
 use serde_json::json;
@@ -74,7 +74,7 @@ impl Member {
             voters: voters.to_vec(),
             first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(u64::from(id.0)),
-            segment_limit_bytes: 1 << 20,
+            segment_sizes: SegmentSizes::default(),
         };
         let (mut storage, recovered) = Storage::open(MemoryDisk::new(), &opening).expect("a sound disk");
         let boot = storage.raise_boot().expect("a sound disk");

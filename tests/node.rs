@@ -13,8 +13,8 @@ use raftkv::raft::{
     Body, Configuration, Log, MemberChange, Message, Note, RaftState, RoleName, Settings, Start,
 };
 use raftkv::storage::{
-    Disk, Failure, FirstStart, MemoryDisk, Opening, RememberedPeer, SnapshotMeta, SnapshotWriter, Storage,
-    StorageError, Unsound,
+    Disk, Failure, FirstStart, MemoryDisk, Opening, RememberedPeer, SegmentSizes, SnapshotMeta,
+    SnapshotWriter, Storage, StorageError, Unsound,
 };
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, Member, NodeId, SnapshotLine, Term};
 use raftkv::wire::peer::Envelope;
@@ -89,7 +89,7 @@ impl Harness {
             voters: voters.clone(),
             first_start: FirstStart::Bootstrap,
             incarnation: Incarnation(7),
-            segment_limit_bytes: 1 << 20,
+            segment_sizes: SegmentSizes::default(),
         };
         let (mut storage, recovered) = Storage::open(disk.clone(), &opening).expect("the disk is sound");
         let boot = storage.raise_boot().expect("the disk is sound");
@@ -221,7 +221,7 @@ fn a_write_is_answered_after_the_save_and_survives_a_crash() {
     let mut harness = lone_leader(&disk);
     let before = disk.operations();
     harness.batch([set("1", "w1"), set("2", "w2")]).expect("the disk is sound");
-    assert_eq!(disk.operations(), before + 2, "two writes are one append and one sync");
+    assert_eq!(disk.operations(), before + 2, "two saves are one write and one sync");
     assert_eq!(harness.apply(), ["w1", "w2"]);
     assert_eq!(harness.store.get("x").map(AsRef::as_ref), Some(r#""2""#));
 
@@ -233,7 +233,7 @@ fn a_write_is_answered_after_the_save_and_survives_a_crash() {
 
 #[test]
 fn a_failing_disk_ends_the_node_and_acknowledges_nothing_after() {
-    // The append fails, then the sync: in both cases what may or may not be on the disk is nobody's answer.
+    // The write fails, then the sync: in both cases what may or may not be on the disk is nobody's answer.
     for skip in 0..2 {
         for failure in [Failure::InputOutput, Failure::NoSpace] {
             let disk = MemoryDisk::new();
@@ -267,7 +267,7 @@ fn a_vote_leaves_after_it_is_saved_and_not_at_all_when_it_cannot_be() {
     let granted =
         RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: true, leader: None };
     assert_eq!(answer.body, Body::RequestVoteResponse(granted));
-    assert_eq!(*operations, before + 2, "append and sync came first");
+    assert_eq!(*operations, before + 2, "write and sync came first");
 
     disk.fail_after(1, Failure::InputOutput);
     harness.hear(3, 2, ask(2)).expect_err("the sync fails");
@@ -290,7 +290,7 @@ fn a_follower_says_what_it_has_only_after_it_has_it_on_disk() {
         panic!("one answer: {sent:?}")
     };
     assert_eq!(response.outcome, AppendOutcome::Accepted { match_index: Index(2) });
-    assert_eq!(*operations, before + 2, "append and sync came first");
+    assert_eq!(*operations, before + 2, "write and sync came first");
 }
 
 #[test]

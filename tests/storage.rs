@@ -4,8 +4,8 @@
 
 use raftkv::raft::{HardState, Output};
 use raftkv::storage::{
-    Disk, FileDisk, FirstStart, Identity, Opening, Recovered, RememberedPeer, SEGMENT_LIMIT_BYTES,
-    SnapshotMeta, SnapshotWriter, Storage, StorageError,
+    Disk, FileDisk, FirstStart, Identity, Opening, Recovered, RememberedPeer, SegmentSizes, SnapshotMeta,
+    SnapshotWriter, Storage, StorageError,
 };
 use raftkv::types::{Command, Configuration, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use std::fs;
@@ -21,8 +21,13 @@ fn opening() -> Opening {
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0xabcd),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     }
+}
+
+/// With segments that are full after so many bytes.
+fn small(limit_bytes: u64) -> Opening {
+    Opening { segment_sizes: SegmentSizes { limit_bytes, fill_bytes: 0 }, ..opening() }
 }
 
 fn open(folder: &Path, opening: &Opening) -> Result<(Storage<FileDisk>, Recovered), StorageError> {
@@ -184,7 +189,7 @@ fn an_identity_that_has_run_without_its_log_is_refused() {
 fn a_missing_segment_is_refused() {
     for missing in 0..2 {
         let temp = tempfile::tempdir().unwrap();
-        node_that_ran(temp.path(), &Opening { segment_limit_bytes: 1, ..opening() });
+        node_that_ran(temp.path(), &small(1));
         let segments: Vec<PathBuf> = files(temp.path()).into_iter().skip(1).collect();
         assert_eq!(segments.len(), 4, "each save begins a segment: {segments:?}");
         fs::remove_file(&segments[missing]).unwrap();
@@ -198,7 +203,7 @@ fn a_missing_segment_is_refused() {
 fn a_missing_newest_segment_is_refused() {
     for missing in 1..=2 {
         let temp = tempfile::tempdir().unwrap();
-        let small = Opening { segment_limit_bytes: 1, ..opening() };
+        let small = small(1);
         node_that_ran(temp.path(), &small);
         // Segments that were begun after the last start are more than it remembers.
         let (mut storage, _) = open(temp.path(), &small).unwrap();
@@ -307,7 +312,7 @@ fn a_peer_that_has_left_is_forgotten_also_after_a_restart() {
 #[test]
 fn every_line_is_json_with_its_checksum_first() {
     let temp = tempfile::tempdir().unwrap();
-    node_that_ran(temp.path(), &Opening { segment_limit_bytes: 700, ..opening() });
+    node_that_ran(temp.path(), &small(700));
     let mut batches = Vec::new();
     for path in files(temp.path()) {
         let text = fs::read_to_string(&path).unwrap();

@@ -5,7 +5,7 @@ use super::machines::Machines;
 use super::run::Run;
 use super::status::Watcher;
 use crate::checker::{self, History, Verdict};
-use crate::storage::{FileDisk, FirstStart, Opening, SEGMENT_LIMIT_BYTES, Storage};
+use crate::storage::{FileDisk, FirstStart, Opening, SegmentSizes, Storage};
 use crate::types::{Entry, EntryId, Incarnation, Index, NodeId};
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn read_logs(run: &Run<'_>, machines: &Machines) -> BTreeMap<u16, Vec<Entry>> {
             voters: voters.clone(),
             first_start: FirstStart::Refused,
             incarnation: Incarnation(0),
-            segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+            segment_sizes: SegmentSizes::default(),
         };
         match FileDisk::open(folder).and_then(|disk| Storage::open(disk, &opening)) {
             Ok((_, recovered)) => {

@@ -42,7 +42,7 @@ pub use crate::storage::FirstStart;
 
 use crate::config::{Config, ConfigError};
 use crate::node::{Event, Operation};
-use crate::storage::{FileDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError};
+use crate::storage::{FileDisk, Opening, Recovered, SegmentSizes, Storage, StorageError};
 use crate::types::{Incarnation, NodeId};
 use assembly::{Parts, Running};
 use crossbeam_channel::bounded;
@@ -197,7 +197,7 @@ fn open_storage(
         voters: config.node_ids(),
         first_start: options.first_start,
         incarnation: Incarnation(incarnation),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     };
     let disk = FileDisk::open(&folder)?;
     let another = crate::storage::Disk::another_handle(&disk).map_err(StorageError::Disk)?;

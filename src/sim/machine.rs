@@ -196,7 +196,7 @@ impl Machine {
             voters: plan.first_voters(),
             first_start,
             incarnation: self.incarnation,
-            segment_limit_bytes: plan.segment_limit_bytes,
+            segment_sizes: plan.segment_sizes,
         }
     }
 

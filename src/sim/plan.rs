@@ -10,6 +10,7 @@ use super::numbers::Numbers;
 use super::operator::draw_spares;
 use crate::node::{LogLimits, NodeSettings};
 use crate::raft::Settings;
+use crate::storage::SegmentSizes;
 use crate::types::NodeId;
 use clap::Args;
 use std::fmt;
@@ -76,7 +77,7 @@ pub struct Plan {
     pub(super) troubles: Vec<Trouble>,
     pub(super) turns: Vec<Turn>,
     pub(super) request_timeout_ms: u64,
-    pub(super) segment_limit_bytes: u64,
+    pub(super) segment_sizes: SegmentSizes,
     /// When a log is too long, where logs are short, and how much of a snapshot goes in one message.
     log_limits: LogLimits,
     chunk_bytes: usize,
@@ -100,7 +101,9 @@ impl Plan {
             _ => Heal::MajorityWithStragglers,
         };
         let request_timeout_ms = *chance.choice(&[800, 2_000, 5_000]).unwrap_or(&2_000);
-        let segment_limit_bytes = chance.u64(2_000..=60_000);
+        let limit_bytes = chance.u64(2_000..=60_000);
+        let fill_bytes = *stream(seed, "fill", (0, 0)).choice(&[0, 300, 3_000]).unwrap_or(&0);
+        let segment_sizes = SegmentSizes { limit_bytes, fill_bytes };
         let (log_limits, chunk_bytes) = draw_snapshots(&mut stream(seed, "snapshots", (0, 0)));
         let faults = overrides.faults.clone().unwrap_or(drawn_faults);
         let spares = overrides.spares.unwrap_or_else(|| draw_spares(seed));
@@ -122,7 +125,7 @@ impl Plan {
             troubles,
             turns,
             request_timeout_ms,
-            segment_limit_bytes,
+            segment_sizes,
             log_limits,
             chunk_bytes,
             overrides: overrides.clone(),

@@ -17,8 +17,10 @@ pub trait Disk: Sized {
     /// Makes a new empty file. Fails if the name exists.
     fn create(&mut self, name: &str) -> Result<(), DiskFault>;
 
-    /// Writes at the end of an existing file. After a failure some of the bytes may be there.
-    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault>;
+    /// Writes into an existing file from `offset` on, which is not behind its end: over what is there, and
+    /// on behind it. After a failure some of the bytes may be there. What is not synced yet may be lost by
+    /// the sector: then what was there before is there again, or zeros where there was nothing.
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskFault>;
 
     /// Puts a file's bytes and size on stable storage (`fdatasync`). After a failure they may be gone, and
     /// trying again proves nothing: Linux takes the pages for written, so that the bytes can be read, also by
@@ -71,7 +73,7 @@ pub(super) const DRAFT_ENDING: &str = ".new";
 pub(super) fn write_whole<D: Disk>(disk: &mut D, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
     let draft = format!("{name}{DRAFT_ENDING}");
     disk.create(&draft)?;
-    disk.append(&draft, bytes)?;
+    disk.write_at(&draft, 0, bytes)?;
     disk.sync(&draft)?;
     disk.rename(&draft, name)?;
     disk.sync_directory()

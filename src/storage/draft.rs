@@ -19,6 +19,7 @@ pub(super) struct Draft {
     draft: String,
     buffer: Vec<u8>,
     unsynced_bytes: usize,
+    /// With what is in the buffer.
     size_bytes: u64,
 }
 
@@ -61,7 +62,8 @@ impl Draft {
     }
 
     fn write<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
-        disk.append(&self.draft, &self.buffer)?;
+        let written_bytes = self.size_bytes - self.buffer.len() as u64;
+        disk.write_at(&self.draft, written_bytes, &self.buffer)?;
         self.unsynced_bytes += self.buffer.len();
         self.buffer.clear();
         Ok(())

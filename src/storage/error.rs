@@ -17,7 +17,7 @@ const REPAIR: &str = "restore this node's folder from a copy taken after the nod
 /// One operation of the operating system on a file failed.
 #[derive(Debug)]
 pub struct DiskFault {
-    /// What was tried, as in "cannot `append to` file".
+    /// What was tried, as in "cannot `write to` file".
     pub action: &'static str,
     /// The file or folder.
     pub path: PathBuf,

@@ -7,7 +7,7 @@
 use super::disk::{Disk, OpenFile};
 use super::error::{DiskFault, StorageError};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -52,14 +52,14 @@ impl FileDisk {
         move |error| DiskFault { action, path: self.path(name), error }
     }
 
-    /// The file, open for appending: the one at hand, or opened now.
-    fn open_for_append(&mut self, name: &str) -> io::Result<&mut File> {
+    /// The file, open for writing: the one at hand, or opened now.
+    fn open_to_write(&mut self, name: &str) -> io::Result<&mut File> {
         let at_hand = self.writing.take().filter(|(open, _)| open == name);
         let opened = match at_hand {
             Some(open) => open,
             None => {
                 must_be_a_file(&self.folder.join(name))?;
-                (name.to_string(), OpenOptions::new().append(true).open(self.folder.join(name))?)
+                (name.to_string(), OpenOptions::new().write(true).open(self.folder.join(name))?)
             }
         };
         Ok(&mut self.writing.insert(opened).1)
@@ -79,19 +79,19 @@ impl Disk for FileDisk {
     fn create(&mut self, name: &str) -> Result<(), DiskFault> {
         // With `create_new` the last part of the path is never followed when it is a symbolic link.
         let mut options = OpenOptions::new();
-        options.append(true).create_new(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
         let file = options.open(self.folder.join(name)).map_err(self.fault("create", name))?;
         self.writing = Some((name.to_string(), file));
         Ok(())
     }
 
-    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
-        let written = self.open_for_append(name).and_then(|file| file.write_all(bytes));
-        written.map_err(self.fault("append to", name))
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        let written = self.open_to_write(name).and_then(|file| file.write_all_at(bytes, offset));
+        written.map_err(self.fault("write to", name))
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
-        let synced = self.open_for_append(name).and_then(|file| file.sync_data());
+        let synced = self.open_to_write(name).and_then(|file| file.sync_data());
         synced.map_err(self.fault("sync", name))
     }
 

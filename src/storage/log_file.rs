@@ -1,9 +1,9 @@
 //! The log on disk: one append-only stream of batches, cut into segments.
 //!
-//! Nothing is ever overwritten or truncated. A new segment is begun when one has grown to its limit, and by a
-//! start that cannot be certain of the last one's end: the header says how many bytes of the one before
-//! count, and what of the rest is to count is written anew behind it, in the same batch. So the two versions
-//! of a log change places in one step, with the segment's name.
+//! Nothing that counts is ever overwritten or truncated. A new segment is begun when one has grown to its
+//! limit, and by a start that cannot be certain of the last one's end: the header says how many bytes of the
+//! one before count, and what of the rest is to count is written anew behind it, in the same batch. So the
+//! two versions of a log change places in one step, with the segment's name.
 //!
 //! ```text
 //! log-000001-from-0.jsonl   | header | batch 2 | batch 3 | batch 4 | torn |
@@ -15,6 +15,10 @@
 //! A third reason for a new segment is a snapshot, of this node or of another one: it says that it is whole
 //! after the entry that the snapshot ends with, and has all from there on anew. Nothing before it is needed
 //! then, see [`LogFile::needed_from`].
+//!
+//! A segment that has become large is filled with newlines ahead of what is written, so that a save finds its
+//! place on the disk and a sync need not write the file's size, which takes the file system longer than the
+//! batch (`SegmentSizes`). Empty lines say nothing; small segments have none, for those who read them.
 
 use super::FORMAT;
 use super::disk::{Disk, write_whole};
@@ -23,7 +27,7 @@ use super::identity::Identity;
 use super::record::{BatchWriter, Content};
 use super::recovery::{Beginning, FoundLog, Mark};
 use super::replay::{LogEnd, Replay, may_follow};
-use super::segment::{Previous, SegmentHeader, SegmentName};
+use super::segment::{Previous, SegmentHeader, SegmentName, SegmentSizes};
 use crate::raft::{HardState, Output};
 use crate::types::{Entry, EntryId, Index};
 
@@ -33,8 +37,11 @@ pub(super) struct LogFile {
     /// A header that fits this log; a new segment gets a copy with what has changed.
     header: SegmentHeader,
     segment: SegmentName,
+    /// How many bytes of it count: where the next batch goes.
     segment_bytes: u64,
-    segment_limit_bytes: u64,
+    /// How many it has, with those that it is filled with.
+    filled_bytes: u64,
+    sizes: SegmentSizes,
     /// What counts of the segments before this one, from the newest one that is whole.
     sealed_bytes: u64,
     /// The segments that the log can be read from, oldest first; there is one.
@@ -47,8 +54,12 @@ pub(super) struct LogFile {
 
 impl LogFile {
     /// Begins the log of a node that has none.
-    pub fn create<D: Disk>(disk: &mut D, owner: &Identity, limit_bytes: u64) -> Result<LogFile, DiskFault> {
-        LogFile::begin(disk, owner, &Replay::new(), limit_bytes)
+    pub fn create<D: Disk>(
+        disk: &mut D,
+        owner: &Identity,
+        sizes: SegmentSizes,
+    ) -> Result<LogFile, DiskFault> {
+        LogFile::begin(disk, owner, &Replay::new(), sizes)
     }
 
     /// Begins the log of a node that has none, but a snapshot up to this entry.
@@ -56,22 +67,22 @@ impl LogFile {
         disk: &mut D,
         owner: &Identity,
         last: EntryId,
-        limit_bytes: u64,
+        sizes: SegmentSizes,
     ) -> Result<LogFile, DiskFault> {
         let hard_state = HardState { term: last.term, voted_for: None };
-        LogFile::begin(disk, owner, &Replay::after(last, hard_state, 1), limit_bytes)
+        LogFile::begin(disk, owner, &Replay::after(last, hard_state, 1), sizes)
     }
 
     fn begin<D: Disk>(
         disk: &mut D,
         owner: &Identity,
         replay: &Replay,
-        limit_bytes: u64,
+        sizes: SegmentSizes,
     ) -> Result<LogFile, DiskFault> {
         let base = replay.base;
         let first = SegmentName { sequence: 1, first: base.index.next() };
         let nothing = Mark { bytes: 0, batch: replay.batch, end: replay.end() };
-        let mut log = LogFile::new(owner, first, nothing, limit_bytes);
+        let mut log = LogFile::new(owner, first, nothing, sizes);
         log.begin_segment(disk, first, None, base != EntryId::NONE, &[])?;
         log.beginnings.push(Beginning { sequence: first.sequence, base });
         Ok(log)
@@ -87,9 +98,9 @@ impl LogFile {
         disk: &mut D,
         owner: &Identity,
         found: &FoundLog,
-        limit_bytes: u64,
+        sizes: SegmentSizes,
     ) -> Result<LogFile, DiskFault> {
-        let mut log = LogFile::new(owner, found.last, found.certain, limit_bytes);
+        let mut log = LogFile::new(owner, found.last, found.certain, sizes);
         log.beginnings = found.beginnings.clone();
         log.sealed_bytes = found.sealed_bytes;
         match &found.in_doubt {
@@ -103,7 +114,7 @@ impl LogFile {
         Ok(log)
     }
 
-    fn new(owner: &Identity, segment: SegmentName, mark: Mark, segment_limit_bytes: u64) -> LogFile {
+    fn new(owner: &Identity, segment: SegmentName, mark: Mark, sizes: SegmentSizes) -> LogFile {
         let Mark { bytes, batch, end } = mark;
         let header = SegmentHeader {
             format: FORMAT,
@@ -119,7 +130,8 @@ impl LogFile {
             header,
             segment,
             segment_bytes: bytes as u64,
-            segment_limit_bytes,
+            filled_bytes: bytes as u64,
+            sizes,
             sealed_bytes: 0,
             beginnings: Vec::new(),
             batch,
@@ -151,7 +163,7 @@ impl LogFile {
     /// a log that could not be opened again is the last thing to write.
     pub fn save<D: Disk>(&mut self, disk: &mut D, output: &Output) -> Result<(), DiskFault> {
         let end = self.end.after(output);
-        if self.segment_bytes >= self.segment_limit_bytes {
+        if self.segment_bytes >= self.sizes.limit_bytes {
             self.begin_next_segment(disk, &[])?;
         }
         let truncations = usize::from(output.truncate_from.is_some());
@@ -169,12 +181,26 @@ impl LogFile {
             left -= 1;
             self.writer.push(self.batch, left, "entry", entry);
         }
-        let name = self.segment.to_string();
-        disk.append(&name, self.writer.bytes())?;
-        disk.sync(&name)?;
-        self.segment_bytes += self.writer.bytes().len() as u64;
+        self.write_batch(disk)?;
         self.batch += 1;
         self.end = end;
+        Ok(())
+    }
+
+    /// Writes what the writer has behind what counts, with newlines if that comes to the file's end, and
+    /// syncs it.
+    fn write_batch<D: Disk>(&mut self, disk: &mut D) -> Result<(), DiskFault> {
+        let batch_bytes = self.writer.bytes().len() as u64;
+        let SegmentSizes { fill_bytes, .. } = self.sizes;
+        if self.segment_bytes + batch_bytes > self.filled_bytes && self.segment_bytes >= fill_bytes {
+            self.writer.fill(fill_bytes);
+        }
+        let name = self.segment.to_string();
+        disk.write_at(&name, self.segment_bytes, self.writer.bytes())?;
+        disk.sync(&name)?;
+        let written_to = self.segment_bytes + self.writer.bytes().len() as u64;
+        self.filled_bytes = self.filled_bytes.max(written_to);
+        self.segment_bytes += batch_bytes;
         Ok(())
     }
 
@@ -238,6 +264,7 @@ impl LogFile {
         write_whole(disk, &segment.to_string(), self.writer.bytes())?;
         self.segment = segment;
         self.segment_bytes = self.writer.bytes().len() as u64;
+        self.filled_bytes = self.segment_bytes;
         self.batch += 1;
         Ok(())
     }

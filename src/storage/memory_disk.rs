@@ -9,7 +9,7 @@ use super::disk::{Disk, OpenFile};
 use super::error::DiskFault;
 use super::tail::SECTOR_BYTES;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,10 +62,13 @@ struct State {
 
 #[derive(Debug, Default)]
 struct MemoryFile {
+    /// As the process sees it.
     bytes: Vec<u8>,
-    /// The first so many bytes are durable, but for those in `given_up`.
-    synced_bytes: usize,
-    /// The bytes that a sync failed for, in their order.
+    /// As it is on stable storage.
+    durable: Vec<u8>,
+    /// What was written since the last sync, in the order of the writes.
+    unsynced: Vec<Range<usize>>,
+    /// What a sync failed for.
     given_up: Vec<Range<usize>>,
 }
 
@@ -87,7 +90,7 @@ impl MemoryDisk {
         files.take_while(|(name, _)| name.starts_with(beginning)).map(|(_, syncs)| syncs).sum()
     }
 
-    /// Makes the operation fail that comes after `skip` more. It fails once; a failing append leaves half of
+    /// Makes the operation fail that comes after `skip` more. It fails once; a failing write leaves half of
     /// its bytes behind, a failing sync gives up for good what it should have written, all others do nothing.
     pub fn fail_after(&self, skip: u64, failure: Failure) {
         let mut state = self.state();
@@ -112,7 +115,8 @@ impl MemoryDisk {
     /// A power cut after which `choose` says what survives: `choose(n)` must give a number below `n`, and 0
     /// always means the least. It is asked how many of the unsynced changes of names survive (in their
     /// order); for each file, how many of its unsynced bytes at the end the size covers; and for each sector
-    /// of unsynced bytes, whether they are there or read as zeros.
+    /// of unsynced bytes, whether they are there or what was there before, which is zeros where there was
+    /// nothing.
     pub fn crash_keeping(&self, choose: &mut dyn FnMut(usize) -> usize) {
         let mut state = self.state();
         state.failure = None;
@@ -131,7 +135,7 @@ impl MemoryDisk {
     pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let number = state.files.len();
-        state.files.push(MemoryFile { synced_bytes: bytes.len(), bytes, given_up: Vec::new() });
+        state.files.push(MemoryFile { durable: bytes.clone(), bytes, ..MemoryFile::default() });
         state.names.insert(name.to_string(), number);
         state.synced_names.insert(name.to_string(), number);
         for names in &mut state.unsynced_names {
@@ -151,8 +155,10 @@ impl MemoryDisk {
 
     /// Turns bits of a byte over, as a rotting medium does; nothing where there is no such byte.
     pub fn flip(&self, name: &str, at: usize, mask: u8) {
-        if let Some(byte) = self.state().file(name).and_then(|file| file.bytes.get_mut(at)) {
-            *byte ^= mask;
+        if let Some(file) = self.state().file(name) {
+            for byte in [file.bytes.get_mut(at), file.durable.get_mut(at)].into_iter().flatten() {
+                *byte ^= mask;
+            }
         }
     }
 
@@ -178,7 +184,7 @@ impl MemoryDisk {
     }
 
     fn not_found(&self, action: &'static str, name: &str) -> DiskFault {
-        self.fault(action, name, io::ErrorKind::NotFound.into())
+        self.fault(action, name, ErrorKind::NotFound.into())
     }
 }
 
@@ -195,30 +201,50 @@ impl State {
 }
 
 impl MemoryFile {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let range = offset..offset + bytes.len();
+        write_over(&mut self.bytes, offset, bytes);
+        match self.unsynced.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            Some(_) | None => self.unsynced.push(range),
+        }
+    }
+
+    fn sync(&mut self) {
+        for range in std::mem::take(&mut self.unsynced) {
+            write_over(&mut self.durable, range.start, &self.bytes[range]);
+        }
+    }
+
     /// What a power cut makes of the bytes that are not on stable storage.
     fn tear(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
-        let mut at_risk = std::mem::take(&mut self.given_up);
-        at_risk.push(self.synced_bytes..self.bytes.len());
-        let durable_size = at_risk
-            .iter()
-            .rev()
-            .fold(self.bytes.len(), |size, range| if range.end == size { range.start } else { size });
-        if durable_size < self.bytes.len() {
-            self.bytes.truncate(durable_size + choose(self.bytes.len() - durable_size + 1));
+        let MemoryFile { bytes, durable, unsynced, given_up } = self;
+        if durable.len() < bytes.len() {
+            bytes.truncate(durable.len() + choose(bytes.len() - durable.len() + 1));
         }
-        for range in at_risk {
-            let range_end = range.end.min(self.bytes.len());
+        durable.resize(bytes.len(), 0);
+        for range in given_up.drain(..).chain(unsynced.drain(..)) {
+            let range_end = range.end.min(bytes.len());
             let mut start = range.start;
             while start < range_end {
                 let end = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(range_end);
                 if choose(2) == 0 {
-                    self.bytes[start..end].fill(0);
+                    bytes[start..end].copy_from_slice(&durable[start..end]);
                 }
                 start = end;
             }
         }
-        self.synced_bytes = self.bytes.len();
+        durable.clone_from(bytes);
     }
+}
+
+/// Writes into a file from this byte on; what is missing before it reads as zeros.
+fn write_over(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[offset..end].copy_from_slice(bytes);
 }
 
 /// A file of a [`MemoryDisk`], open for reading.
@@ -249,7 +275,7 @@ impl Disk for MemoryDisk {
     fn create(&mut self, name: &str) -> Result<(), DiskFault> {
         let mut state = self.begin("create", name)?;
         if state.names.contains_key(name) {
-            return Err(self.fault("create", name, io::ErrorKind::AlreadyExists.into()));
+            return Err(self.fault("create", name, ErrorKind::AlreadyExists.into()));
         }
         let number = state.files.len();
         state.files.push(MemoryFile::default());
@@ -259,14 +285,16 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
-        let (written, outcome) = match self.begin("append to", name) {
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        let (written, outcome) = match self.begin("write to", name) {
             Ok(_) => (bytes, Ok(())),
             Err(fault) => (&bytes[..bytes.len() / 2], Err(fault)),
         };
         let mut state = self.state();
-        let file = state.file(name).ok_or_else(|| self.not_found("append to", name))?;
-        file.bytes.extend_from_slice(written);
+        let file = state.file(name).ok_or_else(|| self.not_found("write to", name))?;
+        let offset = usize::try_from(offset).ok().filter(|offset| *offset <= file.bytes.len());
+        let offset = offset.ok_or_else(|| self.fault("write to", name, ErrorKind::InvalidInput.into()))?;
+        file.write(offset, written);
         outcome
     }
 
@@ -280,10 +308,10 @@ impl Disk for MemoryDisk {
             return outcome;
         }
         let file = state.file(name).ok_or_else(|| self.not_found("sync", name))?;
-        if outcome.is_err() {
-            file.given_up.push(file.synced_bytes..file.bytes.len());
+        match outcome {
+            Ok(()) => file.sync(),
+            Err(_) => file.given_up.append(&mut file.unsynced),
         }
-        file.synced_bytes = file.bytes.len();
         outcome
     }
 

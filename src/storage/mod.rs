@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   Storage ── Identity    identity.json             who this is; replaced as a whole, rarely
-//!      ├────── LogFile     log-000003-from-9.jsonl   entries, truncations, term and vote; only appended to
+//!      ├────── LogFile     log-000003-from-9.jsonl   entries, truncations, term and vote; never rewritten
 //!      │                   log-000004-from-14.jsonl
 //!      └────── snapshot    snapshot-8-2.jsonl        what the application had come to with entry 8 of term 2
 //!   open:  list ─> Identity ─> SnapshotReader ─> recovery (segments ─> batches ─> Replay) ─> LogFile
 //!                                                └── tail: torn or damaged?
-//!   save:  Output ─> one batch of records ─> one append ─> one sync
+//!   save:  Output ─> one batch of records ─> one write ─> one sync
 //!   a snapshot of this node:     begin_whole_segment; SnapshotWriter, on a thread of its own; compact
 //!   one of another node:         receive_chunk, …; finish_receiving; restart_log
 //!   all of it over `Disk`: `FileDisk` is a folder, `MemoryDisk` one that forgets and fails on demand
@@ -47,6 +47,7 @@ pub use identity::{Identity, RememberedPeer};
 pub use inspection::{FileRole, InspectedFile, InspectedLog, InspectedMembers, Inspection, inspect};
 pub use memory_disk::{Failure, MemoryDisk, ReadableMemory};
 pub use restore::restore;
+pub use segment::SegmentSizes;
 pub use snapshot::{Announced, SnapshotCheck, SnapshotMeta, Unsound};
 pub use snapshot_reader::SnapshotReader;
 pub use snapshot_writer::SnapshotWriter;
@@ -63,9 +64,6 @@ use transfer::Receiver;
 /// The version of the format of all files of a node.
 const FORMAT: u64 = 1;
 
-/// A segment that has grown to this gets a next one.
-pub const SEGMENT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
-
 /// What is known of a node before its folder is looked at.
 #[derive(Clone, Debug)]
 pub struct Opening {
@@ -79,8 +77,8 @@ pub struct Opening {
     pub first_start: FirstStart,
     /// A fresh random number, which becomes the node's incarnation if this is its first start.
     pub incarnation: Incarnation,
-    /// A new segment is begun when one has so many bytes: [`SEGMENT_LIMIT_BYTES`], less in tests.
-    pub segment_limit_bytes: u64,
+    /// How large the log's segments become: small in tests.
+    pub segment_sizes: SegmentSizes,
 }
 
 /// What a start does in an empty folder. With a node's data there, none of it matters.
@@ -158,7 +156,7 @@ impl<D: Disk> Storage<D> {
             }
             None => (Identity::create(&mut disk, opening)?, None, None),
         };
-        let (log, recovered) = open_log(&mut disk, &identity, snapshot, log, opening.segment_limit_bytes)?;
+        let (log, recovered) = open_log(&mut disk, &identity, snapshot, log, opening.segment_sizes)?;
         let snapshot = recovered.snapshot.as_ref().map(|meta| meta.last);
         let mut storage = Storage { disk, identity, log, snapshot, receiver: None, given_up: false };
         storage.tidy()?;
@@ -448,14 +446,14 @@ fn open_log<D: Disk>(
     identity: &Identity,
     snapshot: Option<SnapshotMeta>,
     found: Option<recovery::FoundLog>,
-    limit_bytes: u64,
+    sizes: SegmentSizes,
 ) -> Result<(LogFile, Recovered), DiskFault> {
     let Some(found) = found else {
-        let log = LogFile::create(disk, identity, limit_bytes)?;
+        let log = LogFile::create(disk, identity, sizes)?;
         let (hard_state, base) = (HardState::default(), EntryId::NONE);
         return Ok((log, Recovered { hard_state, snapshot, base, entries: Vec::new(), torn: None }));
     };
-    let mut log = LogFile::resume(disk, identity, &found, limit_bytes)?;
+    let mut log = LogFile::resume(disk, identity, &found, sizes)?;
     let recovery::FoundLog { mut replay, torn, .. } = found;
     if let Some(SnapshotMeta { last, .. }) = snapshot {
         if !replay.contains(last) {

@@ -190,7 +190,7 @@ fn write_checksum(line: &mut [u8]) {
     line[CHECKED_FROM - 9..CHECKED_FROM - 1].copy_from_slice(digits.as_bytes());
 }
 
-/// Collects the records of one batch as the bytes to be appended. Its buffers are used again for each batch.
+/// Collects the records of one batch as the bytes to be written. Its buffers are used again for each batch.
 #[derive(Debug, Default)]
 pub(super) struct BatchWriter {
     bytes: Vec<u8>,
@@ -234,6 +234,12 @@ impl BatchWriter {
         self.bytes.append(&mut self.rest);
         write_checksum(&mut self.bytes[start..]);
         debug_assert_eq!(self.bytes.len() - start, len, "len is the line's own");
+    }
+
+    /// Adds so many newlines behind the records.
+    pub fn fill(&mut self, bytes: u64) {
+        let end = self.bytes.len() as u64 + bytes;
+        self.bytes.resize(usize::try_from(end).expect("memory has so many bytes"), b'\n');
     }
 }
 

@@ -18,7 +18,7 @@ use super::record::{Content, Flaw};
 use super::replay::{LogEnd, Replay, read_batch};
 use super::segment::{Previous, SegmentHeader, SegmentName, damaged, line_number};
 use super::snapshot::SnapshotName;
-use super::tail::judge_tail;
+use super::tail::{content, judge_tail};
 use crate::types::EntryId;
 use std::path::PathBuf;
 
@@ -231,6 +231,7 @@ impl Segment {
         let file = &self.file;
         let Replayed { certain, counted, flaw } = self.replay(&mut replay, file)?;
         let torn = match flaw {
+            Some(_) if content(file).len() <= counted => None,
             Some(_) => {
                 judge_tail(file, counted, replay.batch).map_err(|flaw| self.damaged(flaw))?;
                 Some(format!(
@@ -238,7 +239,7 @@ impl Segment {
                      in it was acknowledged, it does not count",
                     self.path.display(),
                     line_number(file, counted),
-                    file.len() - counted,
+                    content(file).len() - counted,
                     replay.batch
                 ))
             }

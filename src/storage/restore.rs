@@ -41,7 +41,7 @@ pub fn restore<D: Disk>(
     }
     writer.finish()?;
     let mut identity = Identity::new(opening);
-    let log = LogFile::create_after(&mut disk, &identity, meta.last, opening.segment_limit_bytes)?;
+    let log = LogFile::create_after(&mut disk, &identity, meta.last, opening.segment_sizes)?;
     identity.newest_segment = log.newest_segment();
     identity.save(&mut disk)?;
     Ok(())

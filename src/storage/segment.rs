@@ -21,6 +21,23 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
+/// How large segments become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSizes {
+    /// A new segment is begun when one has so many bytes that count.
+    pub limit_bytes: u64,
+    /// A segment that has so many is filled with as many newlines whenever a batch comes to its end: with
+    /// none, files grow batch by batch.
+    pub fill_bytes: u64,
+}
+
+impl Default for SegmentSizes {
+    /// 64 MiB, filled by the MiB: few segments, and few syncs that make a file longer.
+    fn default() -> SegmentSizes {
+        SegmentSizes { limit_bytes: 64 * 1024 * 1024, fill_bytes: 1024 * 1024 }
+    }
+}
+
 /// The name of a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentName {

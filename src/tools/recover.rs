@@ -39,7 +39,7 @@ use crate::config::{Config, NodeConfig};
 use crate::kv::{Applied, KvStore};
 use crate::raft::{HardState, Output};
 use crate::storage::{
-    Disk, FileDisk, FirstStart, Identity, Inspection, Opening, Recovered, SEGMENT_LIMIT_BYTES, SnapshotMeta,
+    Disk, FileDisk, FirstStart, Identity, Inspection, Opening, Recovered, SegmentSizes, SnapshotMeta,
     SnapshotWriter, Storage, StorageError,
 };
 use crate::types::{Command, Configuration, Entry, EntryId, Founding, Incarnation, Member, NodeId};
@@ -97,7 +97,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         voters: config.node_ids(),
         first_start: FirstStart::Refused,
         incarnation: Incarnation(0),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     };
     let (mut storage, recovered) = Storage::open(disk, &opening)?;
     if last_of(&recovered) != survivor.last {

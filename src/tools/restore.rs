@@ -10,8 +10,8 @@ use super::content::{Content, read_content};
 use super::{Failure, NodeArguments, Verdict};
 use crate::config::Config;
 use crate::storage::{
-    self, Announced, FileDisk, FirstStart, Opening, ReadableFile, SEGMENT_LIMIT_BYTES, SnapshotMeta,
-    SnapshotReader, StorageError,
+    self, Announced, FileDisk, FirstStart, Opening, ReadableFile, SegmentSizes, SnapshotMeta, SnapshotReader,
+    StorageError,
 };
 use crate::types::{Configuration, Founding, Incarnation, Member, NodeId};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Verdict
         voters: config.node_ids(),
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(random),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     };
     let Announced { cluster, meta, lines } = &backup.announced;
     let meta = SnapshotMeta { configuration: members(&config, backup.founding), ..meta.clone() };

@@ -2,9 +2,7 @@
 
 use super::support::{scratch_folder, wait_until};
 use raftkv::raft::{Configuration, HardState, Output};
-use raftkv::storage::{
-    FileDisk, FirstStart, Opening, SEGMENT_LIMIT_BYTES, SnapshotMeta, SnapshotWriter, Storage,
-};
+use raftkv::storage::{FileDisk, FirstStart, Opening, SegmentSizes, SnapshotMeta, SnapshotWriter, Storage};
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, Term};
 use std::fs;
 use std::ops::Range;
@@ -106,7 +104,7 @@ pub fn opening() -> Opening {
         voters: [1, 2, 3].map(NodeId).to_vec(),
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0x11),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     }
 }
 

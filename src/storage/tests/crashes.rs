@@ -4,7 +4,7 @@ use super::*;
 
 /// A life of a node: starts, a peer met, saves of all kinds, segments that fill up.
 fn small_segments() -> Opening {
-    Opening { segment_limit_bytes: 1200, ..opening() }
+    opening_with(SegmentSizes { limit_bytes: 1200, fill_bytes: 600 })
 }
 
 fn saves() -> Vec<Output> {

@@ -56,6 +56,38 @@ fn a_flipped_bit_in_the_last_batch_is_refused_and_not_taken_for_a_torn_tail() {
     }
 }
 
+/// Nor are the newlines behind it, in a log that was filled ahead, taken for what it lacks.
+#[test]
+fn a_flipped_bit_in_the_last_batch_of_a_filled_log_is_refused() {
+    for (shape, last) in last_outputs() {
+        let disk = disk_with(&with_last(&last));
+        let mut file = disk.read(LOG).unwrap();
+        let (start, end) = extent_of(&last);
+        file.resize(end + 700, b'\n');
+        for bit in start * 8..end * 8 {
+            let mut flipped = file.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            disk.overwrite(LOG, flipped);
+            let what = format!("{shape}: bit {bit}");
+            assert_eq!(refused_line(&disk, &what), Some(line_of(&file, bit / 8)), "{what}");
+        }
+        // One byte of the last record's end that reads like filler does not make it a torn write.
+        for at in [end - 2, end - 3].into_iter().filter(|at| at % 512 != 0) {
+            let mut changed = file.clone();
+            changed[at] = b'\n';
+            disk.overwrite(LOG, changed);
+            assert!(refused_line(&disk, shape).is_some(), "{shape}: byte {at}");
+        }
+        // Newlines behind a zero are no filler, also where they fill their sector.
+        for at in [end - 1, end - 2] {
+            let mut changed = file.clone();
+            changed[at] = 0;
+            disk.overwrite(LOG, changed);
+            assert!(refused_line(&disk, shape).is_some(), "{shape}: byte {at} is zero");
+        }
+    }
+}
+
 #[test]
 fn a_changed_byte_in_the_last_batch_is_refused_unless_its_whole_sector_reads_as_missing() {
     for (shape, last) in last_outputs() {
@@ -139,7 +171,7 @@ fn a_missing_or_repeated_line_is_refused() {
 #[test]
 fn a_flipped_bit_in_a_finished_segment_is_refused_also_in_its_last_batch() {
     let disk = MemoryDisk::new();
-    let small = Opening { segment_limit_bytes: 1500, ..opening() };
+    let small = opening_with(SegmentSizes { limit_bytes: 1500, fill_bytes: 0 });
     let (mut storage, _) = Storage::open(disk.clone(), &small).unwrap();
     with_last(&last_outputs()[4].1).iter().for_each(|output| storage.save(output).unwrap());
     let names = disk.list().unwrap();

@@ -83,13 +83,13 @@ pub(super) struct Life {
     pub name: &'static str,
     /// What was on the disk before.
     pub folder: Folder,
-    pub limit_bytes: u64,
+    pub sizes: SegmentSizes,
     pub history: Vec<Operation>,
     pub spans: Vec<Span>,
 }
 
-pub(super) fn opening_with(limit_bytes: u64, first_start: FirstStart) -> Opening {
-    Opening { segment_limit_bytes: limit_bytes, first_start, ..opening() }
+pub(super) fn opening_for(sizes: SegmentSizes, first_start: FirstStart) -> Opening {
+    Opening { first_start, ..opening_with(sizes) }
 }
 
 /// A call's changes, from where to where in the history (nowhere, if it failed), and what is known before and
@@ -113,7 +113,7 @@ pub(super) fn allowed(spans: &[Span], done: usize) -> Vec<Known> {
 }
 
 /// Lives through these calls until the end or until a change fails.
-pub(super) fn live(limit_bytes: u64, disk: &RecordingDisk, known: Known, calls: &[Call]) -> Vec<Span> {
+pub(super) fn live(sizes: SegmentSizes, disk: &RecordingDisk, known: Known, calls: &[Call]) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut storage = None;
     let mut writer = None;
@@ -123,7 +123,7 @@ pub(super) fn live(limit_bytes: u64, disk: &RecordingDisk, known: Known, calls: 
         let mut after = before.after(call);
         let outcome = match (&mut storage, call) {
             (slot, Call::Open) => {
-                let opened = Storage::open(disk.clone(), &opening_with(limit_bytes, FirstStart::Bootstrap));
+                let opened = Storage::open(disk.clone(), &opening_for(sizes, FirstStart::Bootstrap));
                 writer = None;
                 opened.map(|(mut opened, recovered)| {
                     // What a start returns counts from then on.
@@ -179,11 +179,11 @@ fn begin_snapshot(
 }
 
 impl Life {
-    pub fn new(name: &'static str, folder: Folder, limit_bytes: u64, calls: &[Call]) -> Life {
-        let mut life = Life { name, folder, limit_bytes, history: Vec::new(), spans: Vec::new() };
+    pub fn new(name: &'static str, folder: Folder, sizes: SegmentSizes, calls: &[Call]) -> Life {
+        let mut life = Life { name, folder, sizes, history: Vec::new(), spans: Vec::new() };
         let disk = RecordingDisk::new(&life.folder, &[]);
         let known = observe(&life, &life.folder).expect("a life begins on a sound disk");
-        life.spans = live(limit_bytes, &disk, known, calls);
+        life.spans = live(sizes, &disk, known, calls);
         life.history = disk.history();
         assert!(life.history.len() <= 25, "{name}: {} changes are too many to try all", life.history.len());
         life
@@ -193,7 +193,7 @@ impl Life {
 /// Starts on a copy of these files and says what is known; without `--bootstrap`, so that an empty folder is
 /// nothing.
 pub(super) fn observe(life: &Life, folder: &Folder) -> Result<Known, StorageError> {
-    match Storage::open(disk_of(folder), &opening_with(life.limit_bytes, FirstStart::Refused)) {
+    match Storage::open(disk_of(folder), &opening_for(life.sizes, FirstStart::Refused)) {
         Ok((mut storage, recovered)) => Ok(Known::of(&mut storage, recovered)),
         Err(StorageError::Empty { .. }) => Ok(Known::default()),
         Err(error) => Err(error),
@@ -211,18 +211,36 @@ pub(super) fn files_after(life: &Life) -> Folder {
     files
 }
 
-pub(super) const LARGE: u64 = SEGMENT_LIMIT_BYTES;
+/// Segments that no life fills up, and that are not filled ahead.
+pub(super) const LARGE: SegmentSizes = SegmentSizes { limit_bytes: 1 << 20, fill_bytes: 0 };
+
+/// Segments that fill up after so many bytes.
+const fn small(limit_bytes: u64) -> SegmentSizes {
+    SegmentSizes { limit_bytes, fill_bytes: 0 }
+}
+
+/// Segments that are filled ahead from their first batch on.
+const FILLED: SegmentSizes = SegmentSizes { limit_bytes: 1 << 20, fill_bytes: 300 };
 
 /// What the lives below begin with: a node that has run and saved some entries.
 fn folder_of(outputs: &[Output]) -> Folder {
     let mut calls = vec![Call::Open, Call::RaiseBoot];
     calls.extend(outputs.iter().cloned().map(|output| Call::Save(Box::new(output))));
     let mut life =
-        Life { name: "before", folder: Folder::new(), limit_bytes: LARGE, history: vec![], spans: vec![] };
+        Life { name: "before", folder: Folder::new(), sizes: LARGE, history: vec![], spans: vec![] };
     let disk = RecordingDisk::new(&life.folder, &[]);
     live(LARGE, &disk, Known::default(), &calls);
     life.history = disk.history();
     files_after(&life)
+}
+
+/// And what was never finished.
+fn with_drafts(before: &Folder) -> Folder {
+    let mut drafts = before.clone();
+    drafts.insert(format!("{LOG}.new"), b"{\"crc\"".to_vec());
+    drafts.insert(format!("{IDENTITY_FILE}.new"), Vec::new());
+    drafts.insert("log-000002-from-4.jsonl.new".to_string(), vec![0; 600]);
+    drafts
 }
 
 /// Lives of at most some twenty changes each, which have between them all that a node does to its disk.
@@ -239,6 +257,17 @@ pub(super) fn lives() -> Vec<(Life, Vec<Call>)> {
         save(Some(3), Some(2), entries(3, 2..3, 40)),
         save(None, None, entries(3, 3..5, 700)),
         save(Some(4), None, vec![]),
+    ];
+    let filled = vec![
+        Call::Open,
+        // The first is written together with what the segment is filled with, the second over that, the third
+        // over it and beyond, and the last over what the third was filled with.
+        save(None, None, entries(2, 4..5, 30)),
+        save(Some(3), Some(2), entries(3, 2..3, 20)),
+        save(None, None, entries(3, 3..5, 600)),
+        save(Some(4), None, vec![]),
+        Call::Open,
+        save(None, None, entries(4, 5..6, 30)),
     ];
     let truncating = vec![
         Call::Open,
@@ -258,10 +287,6 @@ pub(super) fn lives() -> Vec<(Life, Vec<Call>)> {
     let mut torn = folder_of(&with_last(&output(None, None, entries(2, 4..6, 600))));
     let log = torn.get_mut(LOG).expect("a log");
     log.truncate(log.len() - 300);
-    let mut drafts = before.clone();
-    drafts.insert(format!("{LOG}.new"), b"{\"crc\"".to_vec());
-    drafts.insert(format!("{IDENTITY_FILE}.new"), Vec::new());
-    drafts.insert("log-000002-from-4.jsonl.new".to_string(), vec![0; 600]);
     let after_torn = vec![Call::Open, Call::RaiseBoot, save(None, None, entries(2, 4..5, 30))];
     let life = |name, folder: &Folder, limit, calls: Vec<Call>| {
         (Life::new(name, folder.clone(), limit, &calls), calls)
@@ -269,12 +294,13 @@ pub(super) fn lives() -> Vec<(Life, Vec<Call>)> {
     let mut lives = vec![
         life("a first start", &Folder::new(), LARGE, first),
         life("a node that runs", &before, LARGE, running),
+        life("a log that is filled ahead", &before, FILLED, filled),
         life("a log that is truncated", &before, LARGE, truncating),
-        life("a log that grows", &before, 600, growing),
+        life("a log that grows", &before, small(600), growing),
         life("a start after a torn write", &torn, LARGE, after_torn.clone()),
-        life("a start with drafts left", &drafts, LARGE, after_torn),
+        life("a start with drafts left", &with_drafts(&before), LARGE, after_torn),
     ];
-    for (name, limit_bytes, from, calls) in lives_with_snapshots(save) {
+    for (name, sizes, from, calls) in lives_with_snapshots(save) {
         let folder = match from {
             From::Before => before.clone(),
             From::Life(earlier) => {
@@ -282,7 +308,7 @@ pub(super) fn lives() -> Vec<(Life, Vec<Call>)> {
                 files_after(life)
             }
         };
-        lives.push((Life::new(name, folder, limit_bytes, &calls), calls));
+        lives.push((Life::new(name, folder, sizes, &calls), calls));
     }
     lives
 }
@@ -299,7 +325,7 @@ enum From {
 /// others: within that log, in conflict with it, and after it.
 fn lives_with_snapshots(
     save: impl Fn(Option<u64>, Option<i64>, Vec<Entry>) -> Call,
-) -> Vec<(&'static str, u64, From, Vec<Call>)> {
+) -> Vec<(&'static str, SegmentSizes, From, Vec<Call>)> {
     let own = |last: EntryId| [Call::BeginSnapshot(last), Call::FinishSnapshot(last), Call::Compact(last)];
     let others = |last: EntryId| [Call::Receive(last), Call::FinishReceiving(last), Call::RestartLog(last)];
     let beside_saves = vec![
@@ -328,7 +354,7 @@ fn lives_with_snapshots(
     vec![
         ("a snapshot beside saves", LARGE, From::Before, beside_saves),
         ("a second snapshot", LARGE, From::Life("a snapshot beside saves"), second),
-        ("a snapshot of a log that grows", 300, From::Before, growing),
+        ("a snapshot of a log that grows", small(300), From::Before, growing),
         ("another's snapshot that the log contains", LARGE, From::Before, contained),
         ("another's snapshot in conflict with the log", LARGE, From::Before, conflicting),
         ("another's snapshot beyond the log", LARGE, From::Life("a snapshot beside saves"), beyond),

@@ -23,8 +23,12 @@ pub(super) fn opening() -> Opening {
         voters: vec![NodeId(3), NodeId(1), NodeId(2)],
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0x9f86_d081_884c_7d65),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     }
+}
+
+pub(super) fn opening_with(segment_sizes: SegmentSizes) -> Opening {
+    Opening { segment_sizes, ..opening() }
 }
 
 /// An entry whose command is some text of this length.
@@ -198,7 +202,7 @@ pub(super) fn last_outputs() -> Vec<(&'static str, Output)> {
         ("all kinds", output(Some(hard_state(3, None)), Some(2), entries(3, 2..5, 400))),
         ("a truncation", output(None, Some(1), vec![])),
     ];
-    // The two places where a record's edge is alone in a sector.
+    // The places where a record's edge is alone in a sector.
     let (start, end) = extent_of(&output(None, None, entries(2, 4..5, 600)));
     let newline_alone = 600 + (512 + 1 - end % 512) % 512;
     shapes.push(("a newline alone in its sector", output(None, None, entries(2, 4..5, newline_alone))));
@@ -206,6 +210,8 @@ pub(super) fn last_outputs() -> Vec<(&'static str, Output)> {
     let newline_first = 600 + (512 * 4 - end % 512) % 512;
     shapes.push(("an end with its sector", output(None, None, entries(2, 4..5, newline_first))));
     assert_eq!(extent_of(&shapes.last().unwrap().1).1 % 512, 0);
+    shapes.push(("its last two bytes alone", output(None, None, entries(2, 4..5, newline_alone + 1))));
+    assert_eq!(extent_of(&shapes.last().unwrap().1).1 % 512, 2);
     assert!(start > 512, "the last batch shares no sector with the header");
     shapes
 }

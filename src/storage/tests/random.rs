@@ -160,7 +160,7 @@ fn some_output(model: &Model, settled: Index, seed: u64) -> Output {
 }
 
 fn start(disk: &MemoryDisk) -> (Storage<MemoryDisk>, Model) {
-    let small = Opening { segment_limit_bytes: 2000, ..opening() };
+    let small = opening_with(SegmentSizes { limit_bytes: 2000, fill_bytes: 700 });
     // A failure that is still to come may end the first attempt; there is never more than one.
     let attempt = || {
         let (mut storage, recovered) = Storage::open(disk.clone(), &small)?;

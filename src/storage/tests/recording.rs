@@ -1,13 +1,14 @@
 //! A disk that remembers what was done to it, and every way in which it may look after a power cut.
 //!
 //! ```text
-//!   create A   append A xxxx   sync A   rename A B   sync_directory   append B yyyyyyyy   (power cut)
+//!   create A   write A xxxx   sync A   rename A B   sync_directory   write B yyyyyyyy   (power cut)
 //!   |---------------------------- durable -----------------------|    ^ at risk: cut anywhere, by sectors
 //! ```
 //!
 //! What may be lost is what the contract of [`Disk`] does not promise: of names, any of the changes since the
-//! last directory sync; of bytes, what was appended since the file's last sync, or before one that failed:
-//! the file may end anywhere in it, and each of its sectors may read as zeros.
+//! last directory sync; of bytes, what was written since the file's last sync, or before one that failed: the
+//! file may end anywhere in what is new at its end, and each sector may have what it had before, which is
+//! zeros where there was nothing.
 
 use crate::storage::tail::SECTOR_BYTES;
 use crate::storage::{Disk, DiskFault, MemoryDisk, ReadableMemory};
@@ -25,7 +26,7 @@ pub(super) type Folder = BTreeMap<String, Vec<u8>>;
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Create(String),
-    Append(String, Vec<u8>),
+    Write(String, u64, Vec<u8>),
     Sync(String),
     /// Whatever was to be synced can be read and never becomes durable.
     FailedSync(String),
@@ -66,7 +67,7 @@ impl RecordingDisk {
         disk
     }
 
-    /// Makes the change fail that comes after so many more: an append leaves half of its bytes behind.
+    /// Makes the change fail that comes after so many more: a write leaves half of its bytes behind.
     pub fn fail_after(&self, changes: usize) {
         self.record.borrow_mut().fails_after = Some(changes);
     }
@@ -84,7 +85,7 @@ impl RecordingDisk {
     fn carry_out(&mut self, operation: &Operation) -> Result<(), DiskFault> {
         match operation {
             Operation::Create(name) => self.cache.create(name),
-            Operation::Append(name, bytes) => self.cache.append(name, bytes),
+            Operation::Write(name, offset, bytes) => self.cache.write_at(name, *offset, bytes),
             Operation::Sync(name) | Operation::FailedSync(name) => self.cache.sync(name),
             Operation::SyncDirectory => self.cache.sync_directory(),
             Operation::Rename(from, to) => self.cache.rename(from, to),
@@ -101,8 +102,8 @@ impl RecordingDisk {
         };
         let done = match operation {
             _ if !fails => Some(operation),
-            Operation::Append(name, bytes) => {
-                Some(Operation::Append(name, bytes[..bytes.len() / 2].to_vec()))
+            Operation::Write(name, offset, bytes) => {
+                Some(Operation::Write(name, offset, bytes[..bytes.len() / 2].to_vec()))
             }
             Operation::Sync(name) => Some(Operation::FailedSync(name)),
             _ => None,
@@ -123,8 +124,8 @@ impl Disk for RecordingDisk {
         self.change(Operation::Create(name.to_string()))
     }
 
-    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskFault> {
-        self.change(Operation::Append(name.to_string(), bytes.to_vec()))
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        self.change(Operation::Write(name.to_string(), offset, bytes.to_vec()))
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskFault> {
@@ -186,8 +187,12 @@ struct NameChange {
 
 #[derive(Clone, Default)]
 struct File {
+    /// As a process sees it.
     bytes: Vec<u8>,
-    synced_bytes: usize,
+    /// As it is when all is lost that may be: with what was synced, and nothing else.
+    durable: Vec<u8>,
+    unsynced: Vec<Range<usize>>,
+    /// What a sync failed for.
     given_up: Vec<Range<usize>>,
 }
 
@@ -212,8 +217,7 @@ impl Medium {
     /// With these files, to which this was done since.
     pub fn new(folder: &Folder, history: &[Operation]) -> Medium {
         let names: Names = folder.keys().cloned().zip(0..).collect();
-        let file =
-            |bytes: &Vec<u8>| File { bytes: bytes.clone(), synced_bytes: bytes.len(), ..File::default() };
+        let file = |bytes: &Vec<u8>| File { bytes: bytes.clone(), durable: bytes.clone(), ..File::default() };
         let files = folder.values().map(file).collect();
         let mut medium = Medium { files, durable_names: names.clone(), names_at_risk: Vec::new(), names };
         history.iter().for_each(|operation| medium.play(operation));
@@ -226,15 +230,21 @@ impl Medium {
                 self.files.push(File::default());
                 self.rename(None, Some((name.clone(), self.files.len() - 1)));
             }
-            Operation::Append(name, bytes) => self.file(name).bytes.extend(bytes),
+            Operation::Write(name, offset, bytes) => {
+                let file = self.file(name);
+                let range = *offset as usize..*offset as usize + bytes.len();
+                put(&mut file.bytes, range.clone(), bytes);
+                file.unsynced.push(range);
+            }
             Operation::Sync(name) => {
                 let file = self.file(name);
-                file.synced_bytes = file.bytes.len();
+                for range in std::mem::take(&mut file.unsynced) {
+                    put(&mut file.durable, range.clone(), &file.bytes[range]);
+                }
             }
             Operation::FailedSync(name) => {
                 let file = self.file(name);
-                file.given_up.push(file.synced_bytes..file.bytes.len());
-                file.synced_bytes = file.bytes.len();
+                file.given_up.append(&mut file.unsynced);
             }
             Operation::SyncDirectory => {
                 self.durable_names = self.names.clone();
@@ -314,16 +324,18 @@ fn combine(
     folder.remove(*name);
 }
 
+/// Puts these bytes there; what is missing before them reads as zeros.
+fn put(file: &mut Vec<u8>, range: Range<usize>, bytes: &[u8]) {
+    file.resize(file.len().max(range.end), 0);
+    file[range].copy_from_slice(bytes);
+}
+
 impl File {
     fn states(&self, cuts: Cuts) -> FileStates {
-        let mut at_risk = self.given_up.clone();
-        at_risk.push(self.synced_bytes..self.bytes.len());
-        at_risk.retain(|range| !range.is_empty());
-        let length = self.bytes.len();
-        let shortest = at_risk
-            .iter()
-            .rev()
-            .fold(length, |size, range| if range.end == size { range.start } else { size });
+        let at_risk: Vec<Range<usize>> = self.given_up.iter().chain(&self.unsynced).cloned().collect();
+        let (shortest, length) = (self.durable.len(), self.bytes.len());
+        let mut before = self.durable.clone();
+        before.resize(length, 0);
         let mut states = Vec::new();
         for size in shortest..=length {
             let at_edge = size == length || size % SECTOR_BYTES == 0;
@@ -339,7 +351,7 @@ impl File {
                 let mut bytes = self.bytes[..size].to_vec();
                 for (place, sector) in sectors.iter().enumerate() {
                     if subset & 1_u32.checked_shl(place as u32).unwrap_or(0) != 0 {
-                        bytes[sector.clone()].fill(0);
+                        bytes[sector.clone()].copy_from_slice(&before[sector.clone()]);
                     }
                 }
                 let sectors = bytes != self.bytes[..size];

@@ -151,7 +151,7 @@ fn a_later_snapshot_takes_the_place_of_an_earlier_one_and_of_the_log_before_it()
 #[test]
 fn segments_that_fill_up_after_a_snapshot_belong_to_it() {
     let disk = MemoryDisk::new();
-    let small = Opening { segment_limit_bytes: 600, ..opening() };
+    let small = opening_with(SegmentSizes { limit_bytes: 600, fill_bytes: 0 });
     let (mut storage, _) = Storage::open(disk.clone(), &small).unwrap();
     earlier_outputs().iter().for_each(|output| storage.save(output).unwrap());
     storage.begin_whole_segment(id(1, 2), &entries(1, 3..4, 300)).unwrap();

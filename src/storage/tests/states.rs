@@ -11,7 +11,7 @@
 //! The expectation is the plainest one: after so many calls a node knows exactly this, and while one is under
 //! way either that or what it knows after it.
 
-use super::lives::{Call, Known, LARGE, Life, allowed, live, lives, observe, opening_with};
+use super::lives::{Call, Known, LARGE, Life, allowed, live, lives, observe, opening_for};
 use super::recording::{Cuts, Folder, Lost, Medium, Operation, RecordingDisk, disk_of};
 use super::*;
 use std::collections::hash_map::DefaultHasher;
@@ -70,7 +70,7 @@ fn check_state(life: &Life, folder: &Folder, allowed: &[Known], what: &str) -> K
     let known = observe(life, folder).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
     assert!(allowed.contains(&known), "{name}, {what}: {known:?}, expected one of {allowed:?}");
     let disk = disk_of(folder);
-    let open = || Storage::open(disk.clone(), &opening_with(life.limit_bytes, FirstStart::Bootstrap));
+    let open = || Storage::open(disk.clone(), &opening_for(life.sizes, FirstStart::Bootstrap));
     let made = known.after(&Call::Open);
     for start in ["a start", "a second start"] {
         let (mut storage, recovered) =
@@ -86,7 +86,7 @@ fn check_state(life: &Life, folder: &Folder, allowed: &[Known], what: &str) -> K
 /// Cuts the power in the start after a power cut too, wherever it changes something.
 fn interrupt_recovery(life: &Life, folder: &Folder, known: &Known, tally: &mut Tally, what: &str) {
     let disk = RecordingDisk::new(folder, &[]);
-    let opened = Storage::open(disk.clone(), &opening_with(life.limit_bytes, FirstStart::Bootstrap));
+    let opened = Storage::open(disk.clone(), &opening_for(life.sizes, FirstStart::Bootstrap));
     drop(opened.unwrap_or_else(|error| panic!("{}, {what}: {error}", life.name)));
     let mut allowed = vec![known.clone()];
     if *known == Known::default() {
@@ -133,7 +133,7 @@ fn kill_and_cut_power(life: &Life, calls: &[Call], fails: bool, tally: &mut Tall
         let (disk, spans) = if fails {
             let disk = RecordingDisk::new(&life.folder, &[]);
             disk.fail_after(done);
-            let spans = live(life.limit_bytes, &disk, life.spans[0].before.clone(), calls);
+            let spans = live(life.sizes, &disk, life.spans[0].before.clone(), calls);
             (disk, spans)
         } else {
             (RecordingDisk::new(&life.folder, &life.history[..done]), life.spans.clone())
@@ -141,7 +141,7 @@ fn kill_and_cut_power(life: &Life, calls: &[Call], fails: bool, tally: &mut Tall
         let (before, begun) = (disk.length(), allowed(&spans, disk.length()));
         let what = format!("{} change {done}", if fails { "failed at" } else { "killed after" });
         let next = [Call::Open, Call::RaiseBoot, Call::Remember(3)];
-        let spans = live(life.limit_bytes, &disk, begun[0].clone(), &next);
+        let spans = live(life.sizes, &disk, begun[0].clone(), &next);
         let found = &spans[0].after;
         let made: Vec<Known> = begun.iter().map(|known| known.after(&Call::Open)).collect();
         assert!(made.contains(found), "{}, {what}: {found:?}, expected one of {begun:?}", life.name);
@@ -166,8 +166,7 @@ fn kill_and_cut_power(life: &Life, calls: &[Call], fails: bool, tally: &mut Tall
 fn flip_bits(life: &Life, tally: &mut Tally) {
     for done in 0..=life.history.len() {
         let allowed = allowed(&life.spans, done);
-        let synced =
-            matches!(done.checked_sub(1).map(|last| &life.history[last]), Some(Operation::Append(..)));
+        let synced = matches!(done.checked_sub(1).map(|last| &life.history[last]), Some(Operation::Sync(..)));
         if done < life.history.len() && !synced {
             continue;
         }

@@ -9,7 +9,7 @@ use super::{Seen, Target, assert_plain, within_memory};
 use raftkv::config::{Config, MAX_LINE_BYTES, MAX_NODES, MIN_LINE_BYTES};
 use raftkv::raft::{HardState, Log, Output};
 use raftkv::storage::{
-    Disk, FirstStart, MemoryDisk, Opening, Recovered, SEGMENT_LIMIT_BYTES, Storage, StorageError,
+    Disk, FirstStart, MemoryDisk, Opening, Recovered, SegmentSizes, Storage, StorageError,
 };
 use raftkv::types::{Command, Entry, EntryId, Incarnation, MAX_NUMBER, NodeId};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ fn opening() -> Opening {
         voters: vec![NodeId(1), NodeId(2), NodeId(3)],
         first_start: FirstStart::Bootstrap,
         incarnation: Incarnation(0xabcd),
-        segment_limit_bytes: SEGMENT_LIMIT_BYTES,
+        segment_sizes: SegmentSizes::default(),
     }
 }
 
