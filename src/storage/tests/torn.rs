@@ -119,13 +119,18 @@ fn a_last_batch_cut_at_any_byte_of_a_filled_log_never_happened() {
     }
 }
 
+/// A new node whose segments are filled by so many bytes.
+fn filled_ahead(fill_bytes: u64) -> (MemoryDisk, Storage<MemoryDisk>) {
+    let disk = MemoryDisk::new();
+    let sizes = SegmentSizes { limit_bytes: 1 << 20, fill_bytes };
+    let (mut storage, _) = Storage::open(disk.clone(), &opening_with(sizes)).unwrap();
+    storage.raise_boot().unwrap();
+    (disk, storage)
+}
+
 #[test]
 fn what_a_log_is_filled_with_is_no_torn_write() {
-    let disk = MemoryDisk::new();
-    let (mut storage, _) =
-        Storage::open(disk.clone(), &opening_with(SegmentSizes { limit_bytes: 1 << 20, fill_bytes: 600 }))
-            .unwrap();
-    storage.raise_boot().unwrap();
+    let (disk, mut storage) = filled_ahead(600);
     let outputs = with_last(&output(None, None, entries(2, 4..5, 30)));
     outputs.iter().for_each(|output| storage.save(output).unwrap());
     let counted = usize::try_from(storage.log_bytes()).unwrap();
@@ -138,11 +143,7 @@ fn what_a_log_is_filled_with_is_no_torn_write() {
 
 #[test]
 fn small_segments_have_no_empty_lines() {
-    let disk = MemoryDisk::new();
-    let (mut storage, _) =
-        Storage::open(disk.clone(), &opening_with(SegmentSizes { limit_bytes: 1 << 20, fill_bytes: 2000 }))
-            .unwrap();
-    storage.raise_boot().unwrap();
+    let (disk, mut storage) = filled_ahead(2000);
     let sizes: Vec<(u64, usize)> = (0..20)
         .map(|index| {
             let counted = storage.log_bytes();
