@@ -3,7 +3,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use support::{Cluster, code, wait_until};
 
@@ -11,6 +11,14 @@ use support::{Cluster, code, wait_until};
 fn lose_data(cluster: &mut Cluster, node: u16) {
     cluster.kill(node);
     fs::remove_dir_all(cluster.data_dir(node)).expect("the folder of a node that is down");
+}
+
+/// The value of a key, asked of this node until it answers: `what` is waited for.
+fn value_once(what: &str, cluster: &Cluster, node: u16, key: &str) -> Value {
+    wait_until(what, || {
+        let answer = cluster.connect(node).ask(json!({ "op": "get", "key": key }));
+        (code(&answer) == "ok").then(|| answer["value"].clone())
+    })
 }
 
 #[test]
@@ -38,11 +46,7 @@ fn a_voter_that_lost_its_data_comes_back_without_a_vote_and_then_votes_again() {
     // And it elects: of two, each needs the other's vote.
     cluster.kill(leader);
     cluster.restart(leader);
-    let value = wait_until("two of three serve", || {
-        let answer = cluster.connect(lost).ask(r#"{"op":"get","key":"k99"}"#);
-        (code(&answer) == "ok").then(|| answer["value"].clone())
-    });
-    assert_eq!(value, json!(99));
+    assert_eq!(value_once("two of three serve", &cluster, lost, "k99"), json!(99));
 }
 
 #[test]
@@ -62,11 +66,7 @@ fn while_it_has_lost_its_data_a_voter_gives_no_vote() {
     let answer = cluster.connect(other).ask(r#"{"op":"get","key":"x"}"#);
     assert_eq!(code(&answer), "unavailable", "{answer}");
     cluster.restart(leader);
-    let value = wait_until("a majority serves, and lets it in", || {
-        let answer = cluster.connect(lost).ask(r#"{"op":"get","key":"x"}"#);
-        (code(&answer) == "ok").then(|| answer["value"].clone())
-    });
-    assert_eq!(value, json!(1));
+    assert_eq!(value_once("a majority serves, and lets it in", &cluster, lost, "x"), json!(1));
 }
 
 /// Who was away meanwhile turned such a leader away by its old folder, for as long as it led.
@@ -92,10 +92,6 @@ fn who_was_away_while_the_leader_came_back_with_another_folder_follows_it() {
     let answer = cluster.connect(lost).ask(r#"{"op":"set","key":"x","value":2}"#);
     assert_eq!(code(&answer), "ok", "{answer}");
     cluster.restart(away);
-    let value = wait_until("it hears the leader", || {
-        let answer = cluster.connect(away).ask(r#"{"op":"get","key":"x"}"#);
-        (code(&answer) == "ok").then(|| answer["value"].clone())
-    });
-    assert_eq!(value, json!(2));
+    assert_eq!(value_once("it hears the leader", &cluster, away, "x"), json!(2));
     assert_eq!(cluster.leader(), lost);
 }
