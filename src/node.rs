@@ -22,6 +22,7 @@
 //! term this node never leads again.
 
 mod divergence;
+mod greetings;
 mod house;
 mod operations;
 mod reads;
@@ -29,16 +30,13 @@ mod snapshots;
 mod writes;
 
 pub use divergence::Diverged;
+pub use greetings::{Greeting, TurnedAway};
 pub use operations::{Operation, OperationOutcome};
 pub use snapshots::LogLimits;
 
-use crate::raft::{
-    Body, Input, Message, Note, Output, PeerProgress, RaftState, Recognition, Refusal, RoleName,
-};
-use crate::storage::{Disk, RememberedPeer, SnapshotMeta, Storage, StorageError, Unsound};
-use crate::types::{
-    AppliedState, Command, Configuration, Entry, EntryId, Incarnation, Index, NodeId, RequestId, Term,
-};
+use crate::raft::{Body, Input, Message, Note, Output, PeerProgress, RaftState, Refusal, RoleName};
+use crate::storage::{Disk, SnapshotMeta, Storage, StorageError, Unsound};
+use crate::types::{AppliedState, Command, Configuration, Entry, EntryId, Index, NodeId, RequestId, Term};
 use crate::wire::peer::Envelope;
 use divergence::Divergence;
 use operations::Operations;
@@ -317,28 +315,6 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         NodeStatus::of(&self.raft)
     }
 
-    /// Compares the incarnation that a peer has shown with the one that the log names, or else with the one
-    /// remembered, or remembers it, durably. An error of the disk is fatal.
-    ///
-    /// Of a node that does not belong to the cluster nothing is remembered, so that it may be added with
-    /// another. It is not refused: it may have been added while this node was away.
-    pub fn remember_peer(
-        &mut self,
-        peer: NodeId,
-        incarnation: Incarnation,
-    ) -> Result<RememberedPeer, StorageError> {
-        let known = self.storage.identity().peers.get(&peer).copied();
-        let remembered = match self.raft.recognise(peer, incarnation, known) {
-            Recognition::Known => RememberedPeer::Known,
-            Recognition::New => self.storage.remember_peer(peer, incarnation)?,
-            Recognition::Other(remembered) => RememberedPeer::Different { remembered },
-        };
-        if !matches!(remembered, RememberedPeer::Different { .. }) {
-            self.raft.step(Input::Met { peer, incarnation }, &mut self.output);
-        }
-        Ok(remembered)
-    }
-
     /// The start counter by which this node's requests are told apart from all others, once it may ask for
     /// anything.
     pub fn request_boot(&self) -> Option<u64> {
@@ -350,9 +326,9 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         self.storage.has_lost_data()
     }
 
-    /// A peer has said which version of what nodes say to each other it knows.
-    pub fn has_version(&mut self, peer: NodeId, newest_version: u32) {
-        self.versions.insert(peer, newest_version);
+    /// The number of the life by which what is committed names this node, if it knows of one.
+    pub fn life(&self) -> Option<u64> {
+        self.storage.life()
     }
 
     /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that

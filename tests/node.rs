@@ -3,21 +3,22 @@
 
 use raftkv::kv::{Applied, KvStore};
 use raftkv::node::{
-    Apply, Event, Fault, LogLimits, Node, NodeSettings, Operation, OperationOutcome, Rejection, Rim, Work,
+    Apply, Event, Fault, Greeting, LogLimits, Node, NodeSettings, Operation, OperationOutcome, Rejection,
+    Rim, TurnedAway, Work,
 };
 use raftkv::raft::message::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, NamedLeader, ReadIndexResponse,
-    ReadRound, RequestVote, RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, ReadIndexResponse, ReadRound,
+    RequestVote, RequestVoteResponse,
 };
 use raftkv::raft::{
     Body, Configuration, Log, MemberChange, Message, Note, RaftState, RoleName, Settings, Start,
 };
 use raftkv::storage::{
-    Disk, Failure, FirstStart, MemoryDisk, Opening, RememberedPeer, SegmentSizes, SnapshotMeta,
-    SnapshotWriter, Storage, StorageError, Unsound,
+    Disk, Failure, FirstStart, MemoryDisk, Opening, SegmentSizes, SnapshotMeta, SnapshotWriter, Storage,
+    StorageError, Unsound,
 };
 use raftkv::types::{Command, Entry, EntryId, Incarnation, Index, Member, NodeId, SnapshotLine, Term};
-use raftkv::wire::peer::Envelope;
+use raftkv::wire::peer::{Envelope, NEWEST_VERSION};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ impl Rim<Ticket> for Recorder {
     fn note(&mut self, _event: u64, _term: Term, _note: &Note) {}
 }
 
+const OWN_INCARNATION: Incarnation = Incarnation(7);
+
 struct Harness {
     node: Node<MemoryDisk, Ticket>,
     rim: Recorder,
@@ -82,13 +85,27 @@ struct Harness {
 impl Harness {
     /// Node 1 of this many, started on this disk.
     fn start(disk: &MemoryDisk, nodes: u16, max_waiting: usize) -> Harness {
-        let voters: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
+        let configuration = Configuration::new((1..=nodes).map(NodeId));
+        Harness::open(disk, FirstStart::Bootstrap, configuration, max_waiting)
+    }
+
+    /// Node 1, which joins a cluster that it knows nothing of, or has.
+    fn joining(disk: &MemoryDisk) -> Harness {
+        Harness::open(disk, FirstStart::Join, Configuration::default(), 100)
+    }
+
+    fn open(
+        disk: &MemoryDisk,
+        first_start: FirstStart,
+        configuration: Configuration,
+        max_waiting: usize,
+    ) -> Harness {
         let opening = Opening {
             cluster: "test".to_owned(),
             node: NodeId(1),
-            voters: voters.clone(),
-            first_start: FirstStart::Bootstrap,
-            incarnation: Incarnation(7),
+            voters: configuration.voters.iter().copied().collect(),
+            first_start,
+            incarnation: OWN_INCARNATION,
             segment_sizes: SegmentSizes::default(),
         };
         let (mut storage, recovered) = Storage::open(disk.clone(), &opening).expect("the disk is sound");
@@ -96,8 +113,8 @@ impl Harness {
         let start = Start {
             id: NodeId(1),
             boot,
-            configuration: Configuration::new(voters),
-            may_vote: true,
+            configuration,
+            may_vote: storage.may_vote(),
             hard_state: recovered.hard_state,
             log: Log::new(recovered.base, recovered.entries),
             seed: 1,
@@ -148,6 +165,19 @@ impl Harness {
         self.batch([Event::Peer(Envelope { boot: 1, event: 1, applied, message })])
     }
 
+    /// A peer connects, and shows this.
+    fn greet(&mut self, peer: u16, incarnation: u64, life: Option<u64>) -> Result<(), TurnedAway> {
+        let greeting = Greeting {
+            peer: NodeId(peer),
+            incarnation: Incarnation(incarnation),
+            life,
+            newest_version: NEWEST_VERSION,
+            address: None,
+            has_lost_data: false,
+        };
+        self.node.greet(&greeting).expect("the disk is sound")
+    }
+
     /// What was sent since the last call, with how many operations the disk had seen by then.
     fn take_sent(&mut self) -> Vec<(Message, u64)> {
         std::mem::take(&mut self.rim.sent)
@@ -182,6 +212,12 @@ fn lone_leader(disk: &MemoryDisk) -> Harness {
     harness.apply();
     harness.poll();
     harness
+}
+
+/// Who greets as another than the one that is meant.
+fn another(peer: u16, shown: u64, meant: u64) -> Result<(), TurnedAway> {
+    let (peer, shown, meant) = (NodeId(peer), Incarnation(shown), Incarnation(meant));
+    Err(TurnedAway::Another { peer, shown, meant })
 }
 
 /// A follower of node 2 in term 1, of three, its application polling.
@@ -264,8 +300,7 @@ fn a_vote_leaves_after_it_is_saved_and_not_at_all_when_it_cannot_be() {
     harness.hear(2, 1, ask(1)).expect("the disk is sound");
     let sent = harness.take_sent();
     let [(answer, operations)] = &sent[..] else { panic!("one answer: {sent:?}") };
-    let granted =
-        RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: true, leader: None };
+    let granted = RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: true };
     assert_eq!(answer.body, Body::RequestVoteResponse(granted));
     assert_eq!(*operations, before + 2, "write and sync came first");
 
@@ -300,12 +335,7 @@ fn a_leaders_entries_leave_before_its_own_save_and_count_for_nothing_until_then(
     harness.tick(ELECTION_TIMEOUT_TICKS);
     let vote = |pre_vote| {
         let campaign_term = Term(1);
-        Body::RequestVoteResponse(RequestVoteResponse {
-            campaign_term,
-            pre_vote,
-            granted: true,
-            leader: None,
-        })
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true })
     };
     harness.hear(2, 0, vote(true)).expect("the disk is sound");
     harness.take_sent();
@@ -392,7 +422,7 @@ fn leader() -> Harness {
     let mut harness = Harness::start(&MemoryDisk::new(), 3, 100);
     harness.tick(ELECTION_TIMEOUT_TICKS);
     for (term, pre_vote) in [(0, true), (1, false)] {
-        let response = RequestVoteResponse { campaign_term: Term(1), pre_vote, granted: true, leader: None };
+        let response = RequestVoteResponse { campaign_term: Term(1), pre_vote, granted: true };
         harness.hear(2, term, Body::RequestVoteResponse(response)).expect("the disk is sound");
     }
     let accepted = AppendEntriesResponse {
@@ -404,7 +434,7 @@ fn leader() -> Harness {
     };
     harness.hear(2, 1, Body::AppendEntriesResponse(accepted)).expect("the disk is sound");
     assert_eq!(harness.node.raft().commit_index(), Index(0));
-    (2..=3).for_each(|peer| harness.node.has_version(NodeId(peer), u32::MAX));
+    (2..=3).for_each(|peer| assert_eq!(harness.greet(peer, peer.into(), None), Ok(())));
     harness.poll();
     harness.apply();
     harness.poll();
@@ -415,17 +445,13 @@ fn leader() -> Harness {
 /// is met before the log says that it belongs to the cluster was not remembered once.
 #[test]
 fn a_peer_that_is_met_before_it_belongs_to_the_cluster_is_remembered_when_it_does() {
-    let different = |remembered| RememberedPeer::Different { remembered: Incarnation(remembered) };
     let mut harness = follower();
-    let shows = |harness: &mut Harness, peer, incarnation| {
-        harness.node.remember_peer(NodeId(peer), Incarnation(incarnation)).expect("the disk is sound")
-    };
-    assert_eq!(shows(&mut harness, 4, 40), RememberedPeer::Known);
+    assert_eq!(harness.greet(4, 40, None), Ok(()));
     let mut added = noop(1, 1);
     added.configuration = Some(Arc::new(Configuration::new((1..=4).map(NodeId))));
     harness.hear(2, 1, append(2, id(1, 0), vec![added], 1)).expect("the disk is sound");
-    assert_eq!(shows(&mut harness, 4, 41), different(40));
-    assert_eq!(shows(&mut harness, 4, 40), RememberedPeer::Known);
+    assert_eq!(harness.greet(4, 41, None), another(4, 41, 40));
+    assert_eq!(harness.greet(4, 40, None), Ok(()));
 
     // It loses its data, and is let in again: the log says as whom.
     let mut named = Configuration::new((1..=4).map(NodeId));
@@ -434,89 +460,60 @@ fn a_peer_that_is_met_before_it_belongs_to_the_cluster_is_remembered_when_it_doe
     let mut entry = noop(1, 2);
     entry.configuration = Some(Arc::new(named));
     harness.hear(2, 1, append(3, id(1, 1), vec![entry], 2)).expect("the disk is sound");
-    assert_eq!(shows(&mut harness, 4, 41), RememberedPeer::Known);
-    assert_eq!(shows(&mut harness, 4, 40), different(41));
+    assert_eq!(harness.greet(4, 41, None), Ok(()));
+    assert_eq!(harness.greet(4, 40, None), another(4, 40, 41));
 }
 
-/// Who was away while a node lost its data, was let in again and came to lead turned that leader away by its
-/// old folder, for as long as it led: only from the leader could it have learned of the new one. Now whoever
-/// refuses it a vote because of the leader says by which folder that is known.
+/// Who was away while a node lost its data, and was let in again, turned it away by its old folder: for ever,
+/// where that one led, or where nobody could lead without the two. Now it says itself what names it.
 #[test]
-fn a_leader_that_came_back_with_another_folder_is_known_by_the_word_of_who_hears_it() {
-    let different = |remembered| RememberedPeer::Different { remembered: Incarnation(remembered) };
+fn who_came_back_with_another_folder_is_known_by_its_own_word_where_the_log_is_behind() {
     let mut harness = follower();
-    let shows = |harness: &mut Harness, incarnation| {
-        harness.node.remember_peer(NodeId(4), Incarnation(incarnation)).expect("the disk is sound")
+    let names = |harness: &mut Harness, index: i64, named: Option<(u64, u64)>| {
+        let mut configuration = Configuration::new((1..=4).map(NodeId));
+        if let Some((incarnation, life)) = named {
+            let there = Member::at("n4:1", "n4:2");
+            let member = Member { incarnation: Some(Incarnation(incarnation)), life: Some(life), ..there };
+            configuration.members.insert(NodeId(4), member);
+            configuration.lives = life;
+        }
+        let mut entry = noop(1, index);
+        entry.configuration = Some(Arc::new(configuration));
+        let append = append(index.unsigned_abs() + 1, id(1, index - 1), vec![entry], 1);
+        harness.hear(2, 1, append).expect("the disk is sound");
     };
-    let is_told = |harness: &mut Harness, incarnation, commit_index| {
-        let leader = NamedLeader {
-            id: NodeId(4),
-            incarnation: Incarnation(incarnation),
-            commit_index: Index(commit_index),
-        };
-        let refused = RequestVoteResponse {
-            campaign_term: Term(2),
-            pre_vote: true,
-            granted: false,
-            leader: Some(leader),
-        };
-        harness.hear(2, 1, Body::RequestVoteResponse(refused)).expect("the disk is sound");
-    };
-    let mut added = noop(1, 1);
-    added.configuration = Some(Arc::new(Configuration::new((1..=4).map(NodeId))));
-    harness.hear(2, 1, append(2, id(1, 0), vec![added], 1)).expect("the disk is sound");
-    assert_eq!(shows(&mut harness, 40), RememberedPeer::Remembered);
-    // This node's log is as new: it counts.
-    is_told(&mut harness, 41, 1);
-    assert_eq!(shows(&mut harness, 41), different(40));
-    is_told(&mut harness, 42, 9);
-    assert_eq!(shows(&mut harness, 42), RememberedPeer::Known);
-    assert_eq!(shows(&mut harness, 40), different(42));
-    // A word that was long on its way.
-    is_told(&mut harness, 41, 8);
-    assert_eq!(shows(&mut harness, 42), RememberedPeer::Known);
-    // Nor does what is committed matter where no entry is about the members.
-    let more = (2..=9).map(|index| noop(1, index)).collect();
-    harness.hear(2, 1, append(3, id(1, 1), more, 9)).expect("the disk is sound");
-    assert_eq!(shows(&mut harness, 42), RememberedPeer::Known);
-    // Then the log names the node anew, and counts again, committed or not.
-    let mut named = Configuration::new((1..=4).map(NodeId));
-    let member = Member { incarnation: Some(Incarnation(43)), ..Member::at("n4:1", "n4:2") };
-    named.members.insert(NodeId(4), member);
-    let mut again = noop(1, 10);
-    again.configuration = Some(Arc::new(named));
-    harness.hear(2, 1, append(4, id(1, 9), vec![again], 9)).expect("the disk is sound");
-    assert_eq!(shows(&mut harness, 42), different(43));
-    assert_eq!(shows(&mut harness, 43), RememberedPeer::Known);
+    names(&mut harness, 1, None);
+    assert_eq!(harness.greet(4, 40, None), Ok(()));
+    assert_eq!(harness.greet(4, 41, None), another(4, 41, 40));
+    assert_eq!(harness.greet(4, 41, Some(1)), Ok(()));
+    assert_eq!(harness.greet(4, 40, None), Ok(()), "it may have been long on its way");
+    // Once the log has come to a life, committed or not, that counts, and not what was before it.
+    names(&mut harness, 2, Some((42, 2)));
+    assert_eq!(harness.greet(4, 41, Some(1)), another(4, 41, 42));
+    assert_eq!(harness.greet(4, 43, Some(2)), another(4, 43, 42));
+    assert_eq!(harness.greet(4, 43, None), another(4, 43, 42));
+    assert_eq!(harness.greet(4, 42, None), Ok(()));
+    assert_eq!(harness.greet(4, 43, Some(3)), Ok(()));
 }
 
-/// And who hears a leader says so, once what is committed names it.
+/// A node says by which life it is known only when what names it is committed: it may yet be replaced.
 #[test]
-fn who_refuses_a_vote_names_the_leader_by_its_folder() {
-    let told = |incarnation: Option<u64>, commit: i64| {
-        let mut harness = follower();
-        let mut named = Configuration::new((1..=3).map(NodeId));
-        let member = Member { incarnation: incarnation.map(Incarnation), ..Member::at("n2:1", "n2:2") };
-        named.members.insert(NodeId(2), member);
-        let mut entry = noop(1, 1);
-        entry.configuration = Some(Arc::new(named));
-        harness.hear(2, 1, append(2, id(1, 0), vec![entry], commit)).expect("the disk is sound");
-        let asks = RequestVote {
-            campaign_term: Term(2),
-            pre_vote: true,
-            leadership_transfer: false,
-            last: id(1, 1),
-        };
-        harness.hear(3, 1, Body::RequestVote(asks)).expect("the disk is sound");
-        harness.take_sent().iter().rev().find_map(|(message, _)| match &message.body {
-            Body::RequestVoteResponse(response) => Some((response.granted, response.leader)),
-            _ => None,
-        })
-    };
-    let leader = NamedLeader { id: NodeId(2), incarnation: Incarnation(21), commit_index: Index(1) };
-    assert_eq!(told(Some(21), 1), Some((false, Some(leader))));
-    assert_eq!(told(Some(21), 0), Some((false, None)), "it may yet be replaced");
-    assert_eq!(told(None, 1), Some((false, None)));
+fn a_node_that_has_joined_knows_of_its_life_when_that_is_committed() {
+    let disk = MemoryDisk::new();
+    let mut harness = Harness::joining(&disk);
+    let mut named = Configuration::new((1..=2).map(NodeId));
+    let member = Member { incarnation: Some(OWN_INCARNATION), life: Some(3), ..Member::at("n1:1", "n1:2") };
+    named.members.insert(NodeId(1), member);
+    named.lives = 3;
+    let mut entry = noop(1, 0);
+    entry.configuration = Some(Arc::new(named));
+    harness.hear(2, 1, append(1, EntryId::NONE, vec![entry], -1)).expect("the disk is sound");
+    assert_eq!(harness.node.life(), None);
+    harness.hear(2, 1, append(2, id(1, 0), vec![], 0)).expect("the disk is sound");
+    assert_eq!(harness.node.life(), Some(3));
+    drop(harness);
+    disk.crash();
+    assert_eq!(Harness::joining(&disk).node.life(), Some(3));
 }
 
 /// A log's beginning may say less than what there is: a node once forgot the address of the leader that had

@@ -69,29 +69,63 @@ fn while_it_has_lost_its_data_a_voter_gives_no_vote() {
     assert_eq!(value_once("a majority serves, and lets it in", &cluster, lost, "x"), json!(1));
 }
 
-/// Who was away meanwhile turned such a leader away by its old folder, for as long as it led.
-#[test]
-fn who_was_away_while_the_leader_came_back_with_another_folder_follows_it() {
+/// Five nodes, one of which is down, while another one loses its data and becomes a voter again: the two.
+fn with_one_away_and_one_that_came_back() -> (Cluster, u16, u16) {
     let mut cluster = Cluster::start(5);
     let (away, leader) = cluster.follower_and_leader();
     let lost = cluster.others(away).into_iter().find(|node| *node != leader).expect("five nodes");
-    assert_eq!(code(&cluster.connect(leader).ask(r#"{"op":"set","key":"x","value":1}"#)), "ok");
+    set(&cluster, leader, 1);
     cluster.wait_for_agreement();
     cluster.kill(away);
     lose_data(&mut cluster, lost);
     cluster.restart_with(lost, &["--rejoin"]);
-    wait_until("it leads, with its new folder", || {
-        let leader = cluster.leader();
-        let members = cluster.connect(leader).ask(r#"{"op":"members"}"#);
+    wait_until("its new folder is a voter's", || {
+        let members = cluster.connect(lost).ask(r#"{"op":"members"}"#);
         let is_back = members["voters"] == json!([1, 2, 3, 4, 5]) && members["outgoing"] == json!([]);
-        if is_back && members["index"].as_i64() > Some(1) && leader != lost {
+        (is_back && members["index"].as_i64() > Some(1) && members["committed"] == json!(true)).then_some(())
+    });
+    (cluster, away, lost)
+}
+
+fn set(cluster: &Cluster, node: u16, value: i64) {
+    let answer = cluster.connect(node).ask(json!({ "op": "set", "key": "x", "value": value }));
+    assert_eq!(code(&answer), "ok", "{answer}");
+}
+
+/// Who was away meanwhile turned such a leader away by its old folder, for as long as it led.
+#[test]
+fn who_was_away_while_the_leader_came_back_with_another_folder_follows_it() {
+    let (mut cluster, away, lost) = with_one_away_and_one_that_came_back();
+    wait_until("it leads", || {
+        let leader = cluster.leader();
+        if leader != lost {
             cluster.connect(leader).ask(json!({ "op": "transfer", "to": lost }));
         }
         (leader == lost).then_some(())
     });
-    let answer = cluster.connect(lost).ask(r#"{"op":"set","key":"x","value":2}"#);
-    assert_eq!(code(&answer), "ok", "{answer}");
+    set(&cluster, lost, 2);
     cluster.restart(away);
     assert_eq!(value_once("it hears the leader", &cluster, away, "x"), json!(2));
+    assert_eq!(cluster.leader(), lost);
+}
+
+/// And where nobody led, and only the two together with a third made a majority, there was no leader for ever:
+/// only who came back with another folder had all that was committed, and could have told what names it.
+#[test]
+fn who_was_away_votes_for_whoever_came_back_with_another_folder() {
+    let (mut cluster, away, lost) = with_one_away_and_one_that_came_back();
+    let mut others: Vec<u16> = cluster.awake().into_iter().filter(|node| *node != lost).collect();
+    let behind = others.pop().expect("three nodes");
+    cluster.kill(behind);
+    // Once more, if the leader was that one.
+    wait_until("the other three go on", || {
+        let answer = cluster.connect(lost).ask(r#"{"op":"set","key":"x","value":3}"#);
+        (code(&answer) == "ok").then_some(())
+    });
+    cluster.wait_for_agreement();
+    others.into_iter().for_each(|node| cluster.kill(node));
+    cluster.restart(away);
+    cluster.restart(behind);
+    assert_eq!(value_once("it is voted for", &cluster, behind, "x"), json!(3));
     assert_eq!(cluster.leader(), lost);
 }

@@ -6,7 +6,7 @@ use super::snapshots::LogSize;
 use super::{Fault, Install, Node, Rejection, Rim, Work};
 use crate::raft::{Body, Configuration, Input, MemberChange, Message, Output};
 use crate::storage::{Disk, SnapshotMeta};
-use crate::types::{EntryId, Index, Member, NodeId};
+use crate::types::{EntryId, Index, NodeId};
 
 /// The version of what nodes say to each other that first knew entries that change members.
 const MEMBERS_VERSION: u32 = 2;
@@ -42,13 +42,6 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         };
         let mut staying = self.raft.configuration().members().filter(|id| !change.remove.contains(id));
         staying.find(|id| !knows(*id))
-    }
-
-    /// A member that has lost its data shows itself with another folder.
-    pub fn let_in_again(&mut self, peer: NodeId, member: Member) {
-        if let Some(change) = self.raft.change_to_let_in(peer, member) {
-            self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
-        }
     }
 
     /// This node has joined, or has lost its data, and the log names it by now by its own incarnation.

@@ -105,7 +105,6 @@ impl RaftState {
         let RequestVote { campaign_term, pre_vote, .. } = request;
         let refusal = self.vote_refusal(from, &request);
         let granted = refusal.is_none();
-        let leader = self.named_leader().filter(|_| matches!(refusal, Some(VoteRefusal::LeaderAlive { .. })));
         match refusal {
             Some(why) => {
                 output.notes.push(Note::VoteRefused { candidate: from, campaign_term, pre_vote, why });
@@ -115,7 +114,7 @@ impl RaftState {
                 self.grant_vote(from, pre_vote, output);
             }
         }
-        let response = RequestVoteResponse { campaign_term, pre_vote, granted, leader };
+        let response = RequestVoteResponse { campaign_term, pre_vote, granted };
         output.after_save.push(self.message(from, Body::RequestVoteResponse(response)));
     }
 
@@ -171,11 +170,7 @@ impl RaftState {
         response: RequestVoteResponse,
         output: &mut Output,
     ) {
-        let RequestVoteResponse { campaign_term, pre_vote, granted, leader } = response;
-        // Also when the campaign is over: it is about another node, and not about a vote.
-        if let Some(leader) = leader {
-            self.hear_of_leader(leader);
-        }
+        let RequestVoteResponse { campaign_term, pre_vote, granted } = response;
         let expected_term = match &self.role {
             Role::Candidate(candidate) => self.campaign_term(candidate.pre_vote),
             // The campaign that this answers is over.

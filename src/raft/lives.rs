@@ -14,7 +14,6 @@
 //! ```
 
 use super::membership::MemberChange;
-use super::message::NamedLeader;
 use super::role::RoleName;
 use super::state::RaftState;
 use crate::types::{Incarnation, Member, NodeId};
@@ -32,24 +31,26 @@ pub enum Recognition {
 }
 
 impl RaftState {
-    /// What a peer is that shows this incarnation. What the log names counts, or else what this node has
-    /// `remembered` of a member; but before both, what another member says of who leads, as long as that is
-    /// of a later part of the log than the last of this node's that is about the members.
+    /// What a peer is that shows this incarnation, and by the number of which `life` what is committed names
+    /// it so, when it knows that. Its own word counts where that life is newer than the one that the log
+    /// knows; then what the log names, or else what this node has `remembered` of a member.
     ///
-    /// Without that, who was away while a node lost its data and came back to lead would turn it away for as
-    /// long as it leads, since it is from the leader that it would learn of the new folder.
+    /// Without the peer's own word, who was away while a node lost its data and came back would turn it away
+    /// until it hears of that from others: for ever, where the new one leads, or where nobody can lead
+    /// without the two.
     ///
-    /// Why it is safe to believe it: what is said is in a part of the log that is committed, and that this
-    /// node lacks. Had it that part, it would name the leader so itself. To hear the leader is to get that
-    /// part. Until then this node may vote for the new one, as it may for anybody with a log as good as its
-    /// own, and may count the new one's vote, which comes only to logs that have the entry that names it
-    /// (5.4.1): not to this node's before it has it. Were an older word believed than the log's, the vote
-    /// could be that of a folder that is lost already and known by the log to be, and would be counted
-    /// beside the one that its successor gives to another candidate.
+    /// Why it is safe to believe it: it speaks of an entry that is committed, and that this node lacks, since
+    /// lives are counted in the order of the log. Had it that entry, it would name the peer so itself, or by a
+    /// later life. Until it has it, this node may vote for the new one, as it may for anybody with a log as
+    /// good as its own, and may count the new one's vote, which comes only to logs that have the entry
+    /// (5.4.1): not to this node's. To follow it is to get the entry. Were an older life believed than the
+    /// log's, the vote could be that of a folder that is lost already and known by the log to be, and would
+    /// be counted beside the one that its successor gives to another candidate.
     pub fn recognise(
         &self,
         peer: NodeId,
         shown: Incarnation,
+        life: Option<u64>,
         remembered: Option<Incarnation>,
     ) -> Recognition {
         let configuration = self.configuration();
@@ -57,9 +58,11 @@ impl RaftState {
         if named.is_none() && !configuration.is_member(peer) {
             return Recognition::Known;
         }
-        let named_at = self.configurations.current_index();
-        let told = self.told.filter(|told| told.id == peer && told.commit_index > named_at);
-        match told.map(|told| told.incarnation).or(named).or(remembered) {
+        let life_named = configuration.members.get(&peer).and_then(|member| member.life);
+        if life > life_named {
+            return Recognition::Known;
+        }
+        match named.or(remembered) {
             Some(meant) if meant == shown => Recognition::Known,
             Some(meant) => Recognition::Other(meant),
             None => Recognition::New,
@@ -93,21 +96,6 @@ impl RaftState {
     /// again.
     pub fn is_let_in(&self, peer: NodeId, shown: Incarnation) -> bool {
         self.configuration().incarnation_of(peer) == Some(shown)
-    }
-
-    /// The leader that this node hears, for whoever has missed it, when what is committed names it by its
-    /// folder.
-    pub(super) fn named_leader(&self) -> Option<NamedLeader> {
-        let id = self.live_leader()?;
-        let incarnation = self.committed_configuration().incarnation_of(id)?;
-        Some(NamedLeader { id, incarnation, commit_index: self.commit_index })
-    }
-
-    /// Another member says who leads. A late word does not replace a newer one.
-    pub(super) fn hear_of_leader(&mut self, leader: NamedLeader) {
-        if self.told.is_none_or(|before| before.commit_index <= leader.commit_index) {
-            self.told = Some(leader);
-        }
     }
 
     /// Whether this node's log names it by this incarnation of its own: then it may vote, if it could not

@@ -741,8 +741,7 @@ mod tests {
         let message = super::super::Message { from: NodeId(2), to: NodeId(1), term: Term(1), body };
         let mut output = Output::default();
         raft.step(Input::Message(message), &mut output);
-        let refused =
-            RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: false, leader: None };
+        let refused = RequestVoteResponse { campaign_term: Term(1), pre_vote: false, granted: false };
         assert_eq!(output.after_save[0].body, Body::RequestVoteResponse(refused));
         raft.step(Input::AllowVote, &mut output);
         pass(&mut raft, 50);

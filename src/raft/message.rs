@@ -5,7 +5,7 @@
 //! not be taken for one to a newer request.
 
 use super::output::HardState;
-use crate::types::{Command, Entry, EntryId, Incarnation, Index, NodeId, RequestId, SnapshotLine, Term};
+use crate::types::{Command, Entry, EntryId, Index, NodeId, RequestId, SnapshotLine, Term};
 use serde::{Deserialize, Serialize};
 
 /// A message from one node to another.
@@ -71,21 +71,6 @@ pub struct RequestVoteResponse {
     pub pre_vote: bool,
     /// Whether the vote is granted.
     pub granted: bool,
-    /// With a refusal because of a leader that is alive: who that is, when it came back with another folder.
-    /// Nodes of version 1 say nothing of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leader: Option<NamedLeader>,
-}
-
-/// A leader whom what is committed names by its incarnation, in the words of somebody who hears it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct NamedLeader {
-    /// Who leads.
-    pub id: NodeId,
-    /// By what it can be told from others of its number.
-    pub incarnation: Incarnation,
-    /// What whoever says so knew to be committed: the more, the newer the word.
-    pub commit_index: Index,
 }
 
 /// Names one round of confirming a leader's leadership for reads (thesis 6.4). The term belongs to the name,
@@ -370,7 +355,7 @@ mod tests {
 
     fn answers_vote(campaign_term: u64, pre_vote: bool, granted: bool) -> Body {
         let campaign_term = Term(campaign_term);
-        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, leader: None })
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted })
     }
 
     fn answers_append(outcome: AppendOutcome) -> Body {

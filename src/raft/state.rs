@@ -5,7 +5,7 @@ use super::forwarding::Forwarding;
 use super::invariants::Before;
 use super::log::Log;
 use super::membership::{Configurations, MemberChange};
-use super::message::{Body, Message, NamedLeader};
+use super::message::{Body, Message};
 use super::note::{Note, RoleReason, TermReason};
 use super::output::{HardState, Output};
 use super::random::Random;
@@ -154,8 +154,6 @@ pub struct RaftState {
     pub(super) may_vote: bool,
     /// The incarnation that each peer has shown last.
     pub(super) met: BTreeMap<NodeId, Incarnation>,
-    /// The newest word of another member on who leads, and by which folder.
-    pub(super) told: Option<NamedLeader>,
     pub(super) settings: Settings,
     pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
@@ -200,7 +198,6 @@ impl RaftState {
             configurations: Configurations::of(start.configuration, &start.log),
             may_vote: start.may_vote,
             met: BTreeMap::new(),
-            told: None,
             settings,
             random,
             term: start.hard_state.term,
@@ -589,8 +586,7 @@ pub(super) mod tests {
     /// Another grants what this candidate asks for, or refuses it.
     pub fn hear_vote(state: &mut RaftState, from: u16, pre_vote: bool, granted: bool) -> Output {
         let campaign_term = if pre_vote { state.term().next() } else { state.term() };
-        let response = RequestVoteResponse { campaign_term, pre_vote, granted, leader: None };
-        hear(state, from, Body::RequestVoteResponse(response))
+        hear(state, from, Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }))
     }
 
     /// A follower has all of this leader's log.

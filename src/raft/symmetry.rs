@@ -8,9 +8,7 @@
 use super::forwarding::{ForwardedFrom, Forwarding};
 use super::log::Log;
 use super::membership::CatchUp;
-use super::message::{
-    Body, ForwardProposals, ForwardProposalsResponse, Message, NamedLeader, Proposal, RequestVoteResponse,
-};
+use super::message::{Body, ForwardProposals, ForwardProposalsResponse, Message, Proposal};
 use super::progress::Progress;
 use super::random::Random;
 use super::reads::{ReadRounds, Reader};
@@ -111,7 +109,6 @@ impl RaftState {
             configurations: self.configurations.renamed(new),
             may_vote: self.may_vote,
             met: renamed_keys(&self.met, new, |incarnation| *incarnation),
-            told: self.told.map(|told| told.renamed(new)),
             settings: settings.clone(),
             random: random.clone(),
             term: *term,
@@ -214,12 +211,6 @@ impl Proposal {
     }
 }
 
-impl NamedLeader {
-    fn renamed(self, new: Renaming) -> NamedLeader {
-        NamedLeader { id: new(self.id), ..self }
-    }
-}
-
 impl Message {
     /// The same message between nodes that have other names.
     pub fn renamed(&self, new: Renaming) -> Message {
@@ -234,10 +225,8 @@ impl Message {
             Body::ForwardProposalsResponse(ForwardProposalsResponse { refused, .. }) => {
                 *refused = refused.iter().map(|request| request.renamed(new)).collect();
             }
-            Body::RequestVoteResponse(RequestVoteResponse { leader, .. }) => {
-                *leader = leader.map(|leader| leader.renamed(new));
-            }
             Body::RequestVote(_)
+            | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
             | Body::InstallSnapshot(_)
             | Body::InstallSnapshotResponse(_)

@@ -51,8 +51,8 @@ pub(super) enum Event<'a> {
     Crash,
     /// It stops, loses all that is on its disk, and starts again, with `--rejoin`.
     Wipe,
-    /// One that has lost its data greets it.
-    Greeting(NodeId),
+    /// One that has lost its data greets it, in this life.
+    Greeting(NodeId, Option<u64>),
     /// It makes a snapshot, and the log before it goes.
     Compact,
     /// An operator wants members changed.
@@ -149,7 +149,7 @@ impl Core {
         let mut base = self.clone();
         let mut output = Output::default();
         match event {
-            Event::Greeting(peer) => base.is_greeted(*peer, rules, &mut output),
+            Event::Greeting(peer, life) => base.is_greeted(*peer, *life, rules, &mut output),
             Event::Propose(_) if rules.has_lives => base.writes += 1,
             _ => {}
         }
@@ -324,7 +324,7 @@ fn run_inputs(raft: &mut RaftState, event: &Event, writes: u64, rules: &Rules, o
                 win_pre_votes(raft, output);
             }
         }
-        Event::Crash | Event::Wipe | Event::Greeting(_) | Event::Compact => {}
+        Event::Crash | Event::Wipe | Event::Greeting(..) | Event::Compact => {}
         Event::Change(change) => {
             raft.step(Input::ChangeMembers { request: 0, change: change.wish() }, output);
         }
@@ -378,8 +378,7 @@ fn win_pre_votes(raft: &mut RaftState, output: &mut Output) {
             break;
         }
         let (to, term) = (raft.id(), raft.term());
-        let response =
-            RequestVoteResponse { campaign_term: term.next(), pre_vote: true, granted: true, leader: None };
+        let response = RequestVoteResponse { campaign_term: term.next(), pre_vote: true, granted: true };
         let message = Message { from, to, term, body: Body::RequestVoteResponse(response) };
         raft.step(Input::Message(message), output);
     }

@@ -40,8 +40,9 @@ const SECOND: Incarnation = Incarnation(2);
 pub(super) struct Folder {
     incarnation: Incarnation,
     pub may_vote: bool,
-    /// It may not ask for anything yet.
-    has_no_life: bool,
+    /// The number of its life: 0 of a folder that was there from the beginning, none while it may not ask for
+    /// anything yet.
+    life: Option<u64>,
     /// The incarnation that each peer has shown first.
     pub peers: BTreeMap<NodeId, Incarnation>,
 }
@@ -50,12 +51,12 @@ impl Folder {
     /// Of a node that has met these.
     pub fn first(peers: impl Iterator<Item = NodeId>) -> Folder {
         let peers = peers.map(|peer| (peer, FIRST)).collect();
-        Folder { incarnation: FIRST, may_vote: true, has_no_life: false, peers }
+        Folder { incarnation: FIRST, may_vote: true, life: Some(0), peers }
     }
 
     /// Of one that starts with `--rejoin` and nothing else.
     pub fn rejoining() -> Folder {
-        Folder { incarnation: SECOND, may_vote: false, has_no_life: true, peers: BTreeMap::new() }
+        Folder { incarnation: SECOND, may_vote: false, life: None, peers: BTreeMap::new() }
     }
 
     /// Whether another one was there before it, and was lost.
@@ -65,7 +66,7 @@ impl Folder {
 
     /// Whether clients are heard.
     pub fn is_asking(&self) -> bool {
-        !self.has_no_life
+        self.life.is_some()
     }
 
     /// The same in a cluster whose nodes have other names.
@@ -81,8 +82,8 @@ impl Folder {
             self.may_vote = true;
             raft.step(Input::AllowVote, nothing);
         }
-        if let Some(life) = raft.life(self.incarnation).filter(|_| self.has_no_life) {
-            self.has_no_life = false;
+        if let Some(life) = raft.life(self.incarnation).filter(|_| self.life.is_none()) {
+            self.life = Some(life);
             raft.step(Input::BeginLife { boot: raft.boot() + life * STARTS_A_LIFE }, nothing);
         }
         self.keep_members(raft);
@@ -111,10 +112,11 @@ impl Folder {
 }
 
 impl Core {
-    /// A peer that has lost its data greets this node: it is recognised, or not, and who leads lets it in.
-    pub fn is_greeted(&mut self, peer: NodeId, rules: &Rules, output: &mut Output) {
+    /// A peer that has lost its data greets this node, in this life of its own: it is recognised, or not, and
+    /// who leads lets it in.
+    pub fn is_greeted(&mut self, peer: NodeId, life: Option<u64>, rules: &Rules, output: &mut Output) {
         let (raft, peers) = (&mut self.raft, &mut self.disk.folder.peers);
-        let is_heard = match raft.recognise(peer, SECOND, peers.get(&peer).copied()) {
+        let is_heard = match raft.recognise(peer, SECOND, life, peers.get(&peer).copied()) {
             Recognition::Known => true,
             Recognition::New => peers.insert(peer, SECOND).is_none(),
             Recognition::Other(_) => false,
@@ -165,11 +167,17 @@ impl Model {
         for id in self.bounds.wiped {
             let other = node_of(NodeId(*id));
             match self.core(state[other]).disk.folder.is_second() {
-                true if other != node => visit(What::Greeting(*id)),
+                true if other != node => visit(self.greeting(state, *id)),
                 false if other == node => visit(What::Wipe),
                 true | false => {}
             }
         }
+    }
+
+    /// One that has lost its data greets: what it says of itself by now.
+    pub fn greeting(&self, state: &[u32], peer: u16) -> What {
+        let life = self.core(state[node_of(NodeId(peer))]).disk.folder.life;
+        What::Greeting(peer, life.map(|life| u8::try_from(life).expect("few lives in a search")))
     }
 
     /// What a node has sent to another that may arrive there now, two sets of messages: since it lost its

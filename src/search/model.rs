@@ -48,8 +48,8 @@ pub(super) enum What {
     Campaign,
     Crash,
     Wipe,
-    /// Of which node.
-    Greeting(u16),
+    /// Of which node, and in which life of it.
+    Greeting(u16, Option<u8>),
     Compact,
     /// Which of the bounds' changes.
     Change(u8),
@@ -354,7 +354,7 @@ impl Model {
         let (marks, mut seen) = (outcome.marks, outcome.seen);
         let nothing = Marks { begins_to_lead: false, commits: false, log_changes: false };
         let spends = match what {
-            What::Deliver(_) | What::DeliverLate(_) | What::Greeting(_) => outcome.is_torn,
+            What::Deliver(_) | What::DeliverLate(_) | What::Greeting(..) => outcome.is_torn,
             What::Campaign => outcome.is_torn || self.bounds.campaigns.is_some(),
             What::Crash | What::Compact | What::Read(_) | What::Propose(_) | What::Heartbeat => true,
             What::Change(_) | What::Transfer(_) | What::Wipe => true,
@@ -389,7 +389,7 @@ impl Model {
                 history.read_begins(raft.id(), u64::from(number));
             }
             What::Campaign => history.spent.campaigns += u8::from(self.bounds.campaigns.is_some()),
-            What::Crash | What::Wipe | What::Greeting(_) | What::Deliver(_) | What::DeliverLate(_) => {}
+            What::Crash | What::Wipe | What::Greeting(..) | What::Deliver(_) | What::DeliverLate(_) => {}
         }
         if restarts {
             history.restarted(raft.id());
@@ -434,7 +434,7 @@ impl Model {
     /// The outcome for a node, if anything comes of it.
     fn outcome(&self, local: u32, what: What, ending: usize, outcome: &CoreOutcome) -> Option<Outcome> {
         let met = match what {
-            What::Greeting(peer) => self.connected(local, NodeId(peer), outcome.core),
+            What::Greeting(peer, _) => self.connected(local, NodeId(peer), outcome.core),
             _ => local,
         };
         let next = match what {
@@ -486,7 +486,7 @@ impl Model {
             What::Campaign => Event::Campaign,
             What::Crash => Event::Crash,
             What::Wipe => Event::Wipe,
-            What::Greeting(peer) => Event::Greeting(NodeId(peer)),
+            What::Greeting(peer, life) => Event::Greeting(NodeId(peer), life.map(u64::from)),
             What::Compact => Event::Compact,
             What::Change(number) => Event::Change(self.bounds.changes[usize::from(number)]),
             What::Transfer(heir) => Event::Transfer(NodeId(heir)),
@@ -567,7 +567,7 @@ impl What {
             What::Wipe => 4,
             What::Change(number) => 10 + u32::from(number),
             What::Transfer(heir) => 20 + u32::from(heir),
-            What::Greeting(peer) => 30 + u32::from(peer),
+            What::Greeting(peer, life) => 30 + u32::from(peer) + 10 * u32::from(life.unwrap_or(0)),
             What::Read(number) => 100 + number,
             What::Propose(number) => 500 + number,
             What::Deliver(number) => 1000 + 2 * number,

@@ -67,7 +67,8 @@ impl<'a> Script<'a> {
 
     /// One that has lost its data greets a node.
     pub fn greet(&mut self, peer: u16, node: u16) {
-        self.act(node, What::Greeting(peer));
+        let greeting = self.model.greeting(&self.state, peer);
+        self.act(node, greeting);
     }
 
     /// A node makes a snapshot, and the log before it goes.

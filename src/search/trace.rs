@@ -58,7 +58,8 @@ impl Model {
             What::Campaign => "an election timeout without news".to_owned(),
             What::Crash => "crash and restart".to_owned(),
             What::Wipe => "crash, all on its disk is lost, and it starts with --rejoin".to_owned(),
-            What::Greeting(peer) => format!("n{peer} greets, with a new folder"),
+            What::Greeting(peer, None) => format!("n{peer} greets, with a new folder"),
+            What::Greeting(peer, Some(life)) => format!("n{peer} greets, with a new folder and life {life}"),
             What::Compact => "a snapshot is durable".to_owned(),
             What::Change(number) => format!("{:?}", self.bounds.changes[usize::from(number)]),
             What::Transfer(heir) => format!("the lead is to go to n{heir}"),
@@ -102,7 +103,7 @@ fn body(body: &Body) -> String {
         Body::RequestVote(RequestVote { campaign_term, pre_vote, last, .. }) => {
             format!("{name}{} for term {campaign_term} last={last}", pre(pre_vote))
         }
-        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, .. }) => {
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }) => {
             let word = if *granted { "granted" } else { "refused" };
             format!("{name}{} for term {campaign_term}: {word}", pre(pre_vote))
         }

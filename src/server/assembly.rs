@@ -10,6 +10,7 @@ use super::links::{Greeter, Links};
 use super::peer_listener::PeerListener;
 use super::raft_thread::{self, Clock, Inbox, RaftThread};
 use super::snapshot_thread::SnapshotThread;
+use super::standing::Standing;
 use super::status::StatusBoard;
 use super::waking::Bell;
 use crate::config::{Config, NodeConfig};
@@ -114,7 +115,7 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
     let NodeStart { recovered, store, base } = start;
     let raft = start_state(&config, &clock, &hello, recovered, base, storage.may_vote())?;
     tracing::info!(peer = %own.peer, client = %own.client, cluster = %config.cluster, "started: {raft}");
-    let (inbox, application_in, outbox) = raft_thread::inbox(&raft, storage.has_lost_data());
+    let (inbox, application_in, outbox) = raft_thread::inbox(Standing::of(&raft, &storage));
     let applied = AppliedState { last_applied: store.last_applied(), applied_hash: store.applied_hash() };
     let board = Arc::new(StatusBoard::new(NodeStatus::of(&raft), applied));
     let max_line_bytes = config.limits.max_line_bytes;
@@ -183,8 +184,9 @@ fn hello(config: &Config, own: &NodeConfig, boot: u64, storage: &Storage<FileDis
         boot,
         incarnation: storage.identity().incarnation,
         first_voters: storage.identity().voters.clone(),
-        // These two are known and said when it is sent.
+        // What the node is in its cluster is said as it is when this is sent.
         founding: None,
+        life: None,
         address: Some(Address { peer: own.peer.clone(), client: own.client.clone() }),
         has_lost_data: false,
     }

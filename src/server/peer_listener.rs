@@ -6,8 +6,9 @@
 use super::accept::accept_all;
 use super::ending::Endings;
 use super::peer_sender::{GREETING_TIMEOUT, SILENCE_TIMEOUT, check_greeting, is_timeout, next_line};
-use super::raft_thread::{FromPeer, Greeting, Inbox};
-use crate::types::{NodeId, Term};
+use super::raft_thread::{FromPeer, Inbox};
+use crate::node::Greeting;
+use crate::types::NodeId;
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
     Decoded, Ends, Hello, PROTOCOL_VERSION, PeerLine, Refused, Welcome, decode, decode_greeting,
@@ -100,8 +101,9 @@ impl Shared {
         let answer = match &verdict {
             Ok(_) => {
                 let Hello { from, boot, incarnation, newest_version, .. } = *own;
-                let founding = self.listener.inbox.founding.get();
-                PeerLine::Welcome(Welcome { from, boot, incarnation, newest_version, founding })
+                let standing = &self.listener.inbox.standing;
+                let (founding, life) = (standing.founding(), standing.life());
+                PeerLine::Welcome(Welcome { from, boot, incarnation, newest_version, founding, life })
             }
             Err(why) => PeerLine::Refused(Refused { why: why.clone() }),
         };
@@ -136,10 +138,11 @@ impl Shared {
                 own.from
             ));
         }
-        self.listener.inbox.founding.check(peer, hello.founding)?;
+        self.listener.inbox.standing.check_founding(peer, hello.founding)?;
         let greeting = Greeting {
             peer,
             incarnation: hello.incarnation,
+            life: hello.life,
             newest_version: hello.newest_version,
             address: hello.address.clone(),
             has_lost_data: hello.has_lost_data,
@@ -155,7 +158,7 @@ impl Shared {
         }
         let me = self.listener.own.from;
         loop {
-            let term = Term(self.listener.inbox.term.load(Ordering::Relaxed));
+            let term = self.listener.inbox.standing.term();
             let line = match lines.next_line() {
                 Next::Line(line) => line,
                 Next::TooLong => return "its line is too long".to_owned(),
@@ -168,7 +171,7 @@ impl Shared {
                 },
             };
             // This node may have learned of its own founding since the greeting.
-            if let Err(why) = self.listener.inbox.founding.check(peer, hello.founding) {
+            if let Err(why) = self.listener.inbox.standing.check_founding(peer, hello.founding) {
                 return why;
             }
             match decode(line, &Ends { me, peer, term }) {

@@ -3,8 +3,9 @@
 //! with others. Nothing waits for it: a hung peer costs its own thread and its own queue (FAULTS row 53).
 
 use super::peer_link::WriterLink;
-use super::raft_thread::{FromPeer, Greeting, Inbox};
+use super::raft_thread::{FromPeer, Inbox};
 use super::status::StatusBoard;
+use crate::node::Greeting;
 use crate::wire::line::{LineReader, Next};
 use crate::wire::peer::{
     Decoded, Ends, Hello, PeerLine, Ping, Welcome, decode, decode_greeting, max_peer_line_bytes,
@@ -15,7 +16,6 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long connecting, and each side of the greeting, may take.
@@ -99,9 +99,7 @@ impl PeerSender {
             stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
             stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
             let mut line = Vec::new();
-            let founding = self.inbox.founding.get();
-            let has_lost_data = self.inbox.has_lost_data.load(Ordering::Relaxed);
-            PeerLine::Hello(Hello { founding, has_lost_data, ..self.hello.clone() }).encode(&mut line);
+            PeerLine::Hello(self.inbox.standing.hello(&self.hello)).encode(&mut line);
             (&stream).write_all(&line)?;
             stream.try_clone()
         };
@@ -112,10 +110,10 @@ impl PeerSender {
         let peer = self.hello.to;
         match answer {
             Decoded::Line(PeerLine::Welcome(welcome)) if welcome.from == peer => {
-                let Welcome { incarnation, newest_version, founding, .. } = welcome;
-                self.inbox.founding.check(peer, founding)?;
+                let Welcome { incarnation, life, newest_version, founding, .. } = welcome;
+                self.inbox.standing.check_founding(peer, founding)?;
                 let (address, has_lost_data) = (None, false);
-                let greeting = Greeting { peer, incarnation, newest_version, address, has_lost_data };
+                let greeting = Greeting { peer, incarnation, life, newest_version, address, has_lost_data };
                 check_greeting(&self.inbox, greeting)?;
             }
             Decoded::Line(PeerLine::Refused(refused)) => {
@@ -198,9 +196,9 @@ pub(super) fn check_greeting(inbox: &Inbox, greeting: Greeting) -> Result<(), St
         .peers
         .send(FromPeer::Greeting(greeting, reply))
         .map_err(|_| "the raft thread is gone".to_owned())?;
-    answer
-        .recv_timeout(GREETING_TIMEOUT)
-        .unwrap_or_else(|_| Err("this node's disk does not answer".to_owned()))
+    let verdict = answer.recv_timeout(GREETING_TIMEOUT);
+    let verdict = verdict.map_err(|_| "this node's disk does not answer".to_owned())?;
+    verdict.map_err(|turned_away| turned_away.to_string())
 }
 
 /// The next line within a time, counted in full and not for each read.

@@ -2,20 +2,17 @@
 //! share each: peers, the KV thread, clients; so a flood of clients delays no heartbeat and no apply. It
 //! blocks on nothing but its inbox and its disk.
 
-use super::founding::OwnFounding;
 use super::kv_thread::FromApplication;
 use super::links::Links;
+use super::standing::Standing;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
 use super::waking::{Bell, WakingSender};
-use crate::node::{Event, Fault, Node};
-use crate::raft::RaftState;
-use crate::storage::{FileDisk, RememberedPeer};
-use crate::types::{Incarnation, Member, NodeId};
-use crate::wire::peer::{Address, Envelope};
+use crate::node::{Event, Fault, Greeting, Node, TurnedAway};
+use crate::storage::FileDisk;
+use crate::wire::peer::Envelope;
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Lines from peers, and events of clients, that one batch takes.
@@ -32,18 +29,7 @@ pub(super) enum FromPeer {
     /// A message, checked.
     Message(Envelope),
     /// A peer has said who it is: is it heard, or why not?
-    Greeting(Greeting, Sender<Result<(), String>>),
-}
-
-/// What a peer says of itself, before anything else.
-pub(super) struct Greeting {
-    pub peer: NodeId,
-    pub incarnation: Incarnation,
-    pub newest_version: u32,
-    /// Where it can be reached, when it has said so.
-    pub address: Option<Address>,
-    /// It has lost its data, and wants to be let in again.
-    pub has_lost_data: bool,
+    Greeting(Greeting, Sender<Result<(), TurnedAway>>),
 }
 
 /// The ways into the raft thread.
@@ -51,12 +37,7 @@ pub(super) struct Greeting {
 pub(super) struct Inbox {
     pub peers: WakingSender<FromPeer>,
     pub clients: WakingSender<Vec<Event<Ticket>>>,
-    /// This node's term, an older one or the newest, for checking what peers send.
-    pub term: Arc<AtomicU64>,
-    /// This node's founding, for the same.
-    pub founding: OwnFounding,
-    /// Whether this node wants to be let in again: what it says when it greets.
-    pub has_lost_data: Arc<AtomicBool>,
+    pub standing: Standing,
 }
 
 /// The other ends.
@@ -65,26 +46,17 @@ pub(super) struct Outbox {
     peers: Receiver<FromPeer>,
     clients: Receiver<Vec<Event<Ticket>>>,
     application: Receiver<FromApplication>,
-    term: Arc<AtomicU64>,
-    founding: OwnFounding,
-    has_lost_data: Arc<AtomicBool>,
+    standing: Standing,
 }
 
 /// The ways in, and the application's own.
-pub(super) fn inbox(raft: &RaftState, has_lost_data: bool) -> (Inbox, WakingSender<FromApplication>, Outbox) {
+pub(super) fn inbox(standing: Standing) -> (Inbox, WakingSender<FromApplication>, Outbox) {
     let bell = Bell::new();
     let (peers_in, peers) = bell.channel(PEERS_INBOX);
     let (clients_in, clients) = bell.channel(CLIENTS_INBOX);
     let (application_in, application) = bell.channel(APPLICATION_INBOX);
-    let inbox = Inbox {
-        peers: peers_in,
-        clients: clients_in,
-        term: Arc::new(AtomicU64::new(raft.term().0)),
-        founding: OwnFounding::of(raft.configuration()),
-        has_lost_data: Arc::new(AtomicBool::new(has_lost_data)),
-    };
-    let Inbox { term, founding, has_lost_data, .. } = inbox.clone();
-    let outbox = Outbox { bell, peers, clients, application, term, founding, has_lost_data };
+    let inbox = Inbox { peers: peers_in, clients: clients_in, standing: standing.clone() };
+    let outbox = Outbox { bell, peers, clients, application, standing };
     (inbox, application_in, outbox)
 }
 
@@ -113,9 +85,7 @@ impl RaftThread {
             if let Err(fault) = self.run_batch(&mut clock) {
                 return fault.to_string();
             }
-            self.outbox.term.store(self.node.raft().term().0, Ordering::Relaxed);
-            self.outbox.founding.learn(self.node.raft().configuration());
-            self.outbox.has_lost_data.store(self.node.has_lost_data(), Ordering::Relaxed);
+            self.outbox.standing.learn(&self.node);
             self.board.post_node(self.node.status());
         }
     }
@@ -160,25 +130,12 @@ impl RaftThread {
     }
 
     /// Whether whoever greets is heard, or why not.
-    fn greet(&mut self, greeting: Greeting) -> Result<Result<(), String>, Fault> {
-        let Greeting { peer, incarnation, newest_version, address, has_lost_data } = greeting;
-        let remembered = self.node.remember_peer(peer, incarnation)?;
-        if let Some(Address { peer: address, client }) = address.clone().filter(|_| has_lost_data) {
-            let member = Member { incarnation: Some(incarnation), ..Member::at(address, client) };
-            self.node.let_in_again(peer, member);
+    fn greet(&mut self, greeting: Greeting) -> Result<Result<(), TurnedAway>, Fault> {
+        let verdict = self.node.greet(&greeting)?;
+        if verdict.is_ok() {
+            self.links.has_greeted(greeting.peer, greeting.address.map(|address| address.peer));
         }
-        if let RememberedPeer::Different { remembered } = remembered {
-            return Ok(Err(format!(
-                "{peer} has the incarnation {incarnation} and had {remembered}: it lost its data directory, \
-                 and must not vote under this id any more"
-            )));
-        }
-        if has_lost_data && !self.node.raft().is_let_in(peer, incarnation) {
-            return Ok(Err(format!("{peer} has lost its data, and is to be let in again first")));
-        }
-        self.node.has_version(peer, newest_version);
-        self.links.has_greeted(peer, address.map(|address| address.peer));
-        Ok(Ok(()))
+        Ok(verdict)
     }
 
     /// Waits until something is in the inbox or the next tick is due.

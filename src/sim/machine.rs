@@ -8,10 +8,11 @@ use super::plan::{Plan, TICK_MS};
 use super::process::{Batch, Effect, Process, Recorder, log_syncs};
 use super::snapshots::{Restored, Unreadable, restore};
 use crate::kv::KvStore;
-use crate::node::{Fault, Node};
+use crate::node::{Fault, Greeting, Node};
 use crate::raft::{Configuration, Log, RaftState, Start};
 use crate::storage::{FirstStart, MemoryDisk, Opening, Recovered, Storage, StorageError};
 use crate::types::{EntryId, Incarnation, NodeId};
+use crate::wire::peer::NEWEST_VERSION;
 use std::fmt;
 
 /// A node's machine.
@@ -134,6 +135,20 @@ impl Machine {
 
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// What a process of this machine says, or has said, of itself when it connects, if it showed this
+    /// incarnation. What a folder said that is lost is known to those whom it told.
+    pub fn greeting(&self, incarnation: Incarnation) -> Greeting {
+        let process = self.process.as_ref().filter(|_| incarnation == self.incarnation);
+        Greeting {
+            peer: self.id,
+            incarnation,
+            life: process.and_then(|process| process.node.life()),
+            newest_version: NEWEST_VERSION,
+            address: None,
+            has_lost_data: process.is_some_and(|process| process.node.has_lost_data()),
+        }
     }
 
     /// Starts a process on what the disk holds, and holds that against what it must hold.

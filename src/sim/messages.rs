@@ -7,8 +7,9 @@ use super::process::FromPeer;
 use super::trace::Detail;
 use super::world::{Happening, World};
 use super::{Checked, Violation};
-use crate::types::{Incarnation, NodeId};
-use crate::wire::peer::{Decoded, Ends, Envelope, PeerLine, decode};
+use crate::node::Greeting;
+use crate::types::NodeId;
+use crate::wire::peer::{Address, Decoded, Ends, Envelope, PeerLine, decode};
 
 /// Messages that may wait for a node; more are dropped.
 const PEERS_INBOX: usize = 4096;
@@ -52,14 +53,16 @@ impl World {
         if self.wire_count.is_multiple_of(WIRE_EVERY) {
             self.through_the_wire_format(&envelope)?;
         }
-        if self.is_stranger(from, to, arrival) {
+        let Some(sender) = self.machines.get(&from) else { return Ok(()) };
+        let greeting = sender.greeting(arrival.incarnation);
+        if self.is_stranger(&greeting, to) {
             return Ok(());
         }
         self.trace.line(Detail::Messages, self.now_ms, || format!("{to} gets {envelope:?}"));
         if let Some(process) = self.process(to)
             && process.peers_inbox.len() < PEERS_INBOX
         {
-            process.peers_inbox.push_back(FromPeer::Message(*envelope, arrival.incarnation));
+            process.peers_inbox.push_back(FromPeer::Message(*envelope, greeting));
             self.wake(to);
         }
         Ok(())
@@ -71,11 +74,13 @@ impl World {
         if machine.condition != Condition::Rejoins {
             return;
         }
-        let (incarnation, is_awake) = (machine.incarnation(), !machine.is_paused);
+        let address = Address { peer: format!("{id}:1"), client: format!("{id}:2") };
+        let greeting = Greeting { address: Some(address), ..machine.greeting(machine.incarnation()) };
+        let is_awake = !machine.is_paused;
         for peer in self.plan.ids().into_iter().filter(|peer| is_awake && *peer != id) {
             let is_heard = self.network.is_open(id, peer) && self.network.is_open(peer, id);
             if let Some(process) = self.process(peer).filter(|_| is_heard) {
-                process.peers_inbox.push_back(FromPeer::Knock(id, incarnation));
+                process.peers_inbox.push_back(FromPeer::Knock(greeting.clone()));
                 self.wake(peer);
             }
         }
@@ -83,23 +88,25 @@ impl World {
     }
 
     /// Whether the two would not have greeted each other: one of them lost its data since they met.
-    fn is_stranger(&mut self, from: NodeId, to: NodeId, arrival: Arrival) -> bool {
-        let Some(incarnation) = self.machines.get(&to).map(Machine::incarnation) else { return true };
+    fn is_stranger(&mut self, hello: &Greeting, to: NodeId) -> bool {
         let was_wiped = |id: &NodeId| self.machines.get(id).is_some_and(Machine::was_wiped);
-        if !was_wiped(&from) && !was_wiped(&to) {
+        if !was_wiped(&hello.peer) && !was_wiped(&to) {
             return false;
         }
-        let is_known = self.accepts(to, from, arrival.incarnation) && self.accepts(from, to, incarnation);
+        let Some(receiver) = self.machines.get(&to) else { return true };
+        // Whoever is connected to does not ask for anything.
+        let welcome = Greeting { has_lost_data: false, ..receiver.greeting(receiver.incarnation()) };
+        let is_known = self.hears(to, hello) && self.hears(hello.peer, &welcome);
         if !is_known {
             self.sometimes.saw("node without its data turned away");
         }
         !is_known
     }
 
-    /// Whether a node takes a peer for who it was. It may have to remember it, and its disk may end it.
-    fn accepts(&mut self, id: NodeId, peer: NodeId, incarnation: Incarnation) -> bool {
-        match self.process(id).map(|process| process.accepts(peer, incarnation)) {
-            Some(Ok(is_same)) => is_same,
+    /// Whether a node hears a peer. It may have to remember it, and its disk may end it.
+    fn hears(&mut self, id: NodeId, greeting: &Greeting) -> bool {
+        match self.process(id).map(|process| process.hears(greeting)) {
+            Some(Ok(is_heard)) => is_heard,
             Some(Err(error)) => {
                 self.end_by_disk(id, &error.to_string());
                 false

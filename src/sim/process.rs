@@ -3,12 +3,12 @@
 
 use super::snapshots::Writing;
 use crate::kv::KvStore;
-use crate::node::{Event, Node, OperationOutcome, Rejection, Rim, Work};
+use crate::node::{Event, Greeting, Node, OperationOutcome, Rejection, Rim, Work};
 use crate::raft::{Body, Configuration, HardState, Note};
-use crate::storage::{MemoryDisk, RememberedPeer, StorageError, Unsound};
-use crate::types::{EntryId, Incarnation, Index, Member, NodeId, RequestId, Term};
+use crate::storage::{MemoryDisk, StorageError, Unsound};
+use crate::types::{EntryId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::wire::client::Read;
-use crate::wire::peer::{Envelope, NEWEST_VERSION};
+use crate::wire::peer::Envelope;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -108,6 +108,8 @@ pub(super) struct Batch {
 pub(super) struct Process {
     pub node: Node<MemoryDisk, Ticket>,
     pub peers_inbox: VecDeque<FromPeer>,
+    /// Who was heard in this start, and with which incarnation: whose connections stand.
+    heard: BTreeMap<NodeId, Incarnation>,
     /// What the application and the writer of snapshots have said.
     pub application_inbox: VecDeque<Event<Ticket>>,
     pub clients_inbox: VecDeque<Event<Ticket>>,
@@ -131,12 +133,12 @@ pub(super) struct Process {
     pub transferring_ticks: u64,
 }
 
-/// What comes from a peer, which has shown this incarnation.
+/// What comes from a peer, which has said this of itself when it connected.
 #[derive(Debug)]
 pub(super) enum FromPeer {
-    Message(Envelope, Incarnation),
+    Message(Envelope, Greeting),
     /// It has lost its data, and wants to be let in again.
-    Knock(NodeId, Incarnation),
+    Knock(Greeting),
 }
 
 /// No node's start counter: of a request of a node that may not ask for anything yet.
@@ -151,6 +153,7 @@ impl Process {
             committed: node.raft().commit_index(),
             node,
             peers_inbox: VecDeque::new(),
+            heard: BTreeMap::new(),
             application_inbox: VecDeque::from([Event::Poll { last_applied, applied_hashes }]),
             clients_inbox: VecDeque::new(),
             ticks_due: 0,
@@ -170,17 +173,14 @@ impl Process {
     pub fn take_all(&mut self, recorder: &mut Recorder) -> Result<(), StorageError> {
         while let Some(news) = self.peers_inbox.pop_front() {
             match news {
-                FromPeer::Message(envelope, incarnation) => {
-                    let from = envelope.message.from;
-                    let is_known = self.accepts(from, incarnation)?;
-                    assert!(is_known, "{from} is taken for another node");
-                    self.node.take(Event::Peer(envelope), recorder);
+                FromPeer::Message(envelope, greeting) => {
+                    // What was under way over a connection that stood arrives, whoever came after its sender.
+                    if self.hears(&greeting)? || self.heard.contains_key(&greeting.peer) {
+                        self.node.take(Event::Peer(envelope), recorder);
+                    }
                 }
-                FromPeer::Knock(peer, incarnation) => {
-                    self.accepts(peer, incarnation)?;
-                    let there = Member::at(format!("{peer}:1"), format!("{peer}:2"));
-                    let member = Member { incarnation: Some(incarnation), ..there };
-                    self.node.let_in_again(peer, member);
+                FromPeer::Knock(greeting) => {
+                    self.greet(&greeting)?;
                 }
             }
         }
@@ -196,17 +196,19 @@ impl Process {
         Ok(())
     }
 
-    /// Whether a peer is who it was, as the greeting finds out.
-    pub fn accepts(&mut self, peer: NodeId, incarnation: Incarnation) -> Result<bool, StorageError> {
-        if self.node.raft().met().get(&peer) == Some(&incarnation) {
-            return Ok(true);
+    /// Whether a peer is heard: one whose connection stands does not greet again.
+    pub fn hears(&mut self, greeting: &Greeting) -> Result<bool, StorageError> {
+        let Greeting { peer, incarnation, .. } = greeting;
+        let stands = [&self.heard, self.node.raft().met()].iter().all(|it| it.get(peer) == Some(incarnation));
+        if stands { Ok(true) } else { self.greet(greeting) }
+    }
+
+    fn greet(&mut self, greeting: &Greeting) -> Result<bool, StorageError> {
+        let is_heard = self.node.greet(greeting)?.is_ok();
+        if is_heard {
+            self.heard.insert(greeting.peer, greeting.incarnation);
         }
-        let remembered = self.node.remember_peer(peer, incarnation)?;
-        let is_same = !matches!(remembered, RememberedPeer::Different { .. });
-        if is_same {
-            self.node.has_version(peer, NEWEST_VERSION);
-        }
-        Ok(is_same)
+        Ok(is_heard)
     }
 
     /// Whether its next batch receives the end of a snapshot or compacts the log, or a snapshot is written.
@@ -215,7 +217,7 @@ impl Process {
             FromPeer::Message(Envelope { message, .. }, _) => {
                 matches!(&message.body, Body::InstallSnapshot(request) if request.is_last)
             }
-            FromPeer::Knock(..) => false,
+            FromPeer::Knock(_) => false,
         };
         let is_written = |event: &Event<Ticket>| matches!(event, Event::SnapshotWritten { .. });
         self.writing.is_some()

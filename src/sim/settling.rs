@@ -9,6 +9,7 @@ use super::plan::{ELECTION_TIMEOUT_MS, Heal, TICK_MS};
 use super::weather::Weather;
 use super::world::World;
 use super::{Checked, Violation};
+use crate::node::Event;
 use crate::raft::RoleName;
 use crate::types::{NodeId, Term};
 use std::collections::BTreeSet;
@@ -105,6 +106,9 @@ impl World {
         self.bad_disks.clear();
         self.clients.iter_mut().for_each(|client| client.is_quiet = true);
         let mut chance = stream(self.plan.seed, "heal", (0, 0));
+        if self.plan.heal != Heal::All {
+            self.withdraw_changes();
+        }
         let live = self.draw_live(&mut chance);
         self.keep_out(&live, &mut chance);
         self.sometimes.saw(match self.plan.heal {
@@ -137,6 +141,16 @@ impl World {
             self.start(*id)?;
         }
         Ok(live)
+    }
+
+    /// What operators have asked for and no node has looked at yet is not asked for any more: other members
+    /// could need a majority of which some stay out.
+    fn withdraw_changes(&mut self) {
+        for machine in self.machines.values_mut() {
+            if let Some(process) = &mut machine.process {
+                process.clients_inbox.retain(|event| !matches!(event, Event::Operation { .. }));
+            }
+        }
     }
 
     /// All that can be well, or a majority of them, half of the time without the leader.

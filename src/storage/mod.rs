@@ -54,7 +54,7 @@ pub use snapshot_writer::SnapshotWriter;
 pub use transfer::{Chunk, SnapshotFile};
 
 use crate::raft::{HardState, Output};
-use crate::types::{Entry, EntryId, Incarnation, NodeId, SnapshotLine};
+use crate::types::{Entry, EntryId, Incarnation, NodeId, STARTS_A_LIFE, SnapshotLine};
 use identity::IDENTITY_FILE;
 use log_file::LogFile;
 use segment::SegmentName;
@@ -237,6 +237,12 @@ impl<D: Disk> Storage<D> {
     /// when this returns.
     pub fn begin_life(&mut self, life: u64) -> Result<u64, StorageError> {
         self.do_or_give_up(|storage| storage.identity.begin_life(&mut storage.disk, life))
+    }
+
+    /// The number of the life by which what is committed names this node: none in a folder of the cluster's
+    /// first nodes, or when that is not known yet.
+    pub fn life(&self) -> Option<u64> {
+        Some(self.identity.boot / STARTS_A_LIFE).filter(|life| *life > 0)
     }
 
     /// How many bytes of log a start would read, if all snapshots that were begun are done by then: what a

@@ -8,8 +8,8 @@ use crate::json::{Problem, shown};
 use crate::kv::{self, command::Reading};
 use crate::raft::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Conflict, ForwardProposals,
-    ForwardProposalsResponse, InstallSnapshot, InstallSnapshotResponse, Message, NamedLeader, ReadRound,
-    Received, RequestVote, RequestVoteResponse,
+    ForwardProposalsResponse, InstallSnapshot, InstallSnapshotResponse, Message, ReadRound, Received,
+    RequestVote, RequestVoteResponse,
 };
 use crate::types::{
     AppliedState, Command, Configuration, Entry, EntryId, Index, MAX_LIVES, MAX_NUMBER, Member, NodeId,
@@ -87,10 +87,6 @@ fn request_vote(term: Term, vote: &RequestVote) -> Checked {
 
 fn request_vote_response(term: Term, answer: &RequestVoteResponse) -> Checked {
     number("campaign term", answer.campaign_term.0)?;
-    if let Some(NamedLeader { id, commit_index, incarnation: _ }) = answer.leader {
-        node(id)?;
-        index("leader's commit", commit_index)?;
-    }
     // A refusal may come from a lower term: who still hears a leader does not follow a candidate's term.
     if answer.pre_vote || !answer.granted {
         return Ok(());

@@ -18,7 +18,7 @@
 use super::{check, escape_external, quote_external};
 use crate::config::{MAX_CLUSTER_NAME_BYTES, MAX_NODES};
 use crate::raft::message::Message;
-use crate::types::{AppliedState, Founding, Incarnation, NodeId, Term};
+use crate::types::{AppliedState, Founding, Incarnation, MAX_LIVES, NodeId, Term};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +82,10 @@ pub struct Hello {
     /// The random number that the sender drew when its data directory was made: another one under the same id
     /// means a node that has lost its disk.
     pub incarnation: Incarnation,
+    /// The number of the life by which what is committed names the sender by its incarnation, when it knows of
+    /// one. Whose log is not that far takes its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<u64>,
     /// The voters of the cluster's first configuration, as the sender has them on disk; none when it has
     /// joined the cluster later.
     pub first_voters: Vec<NodeId>,
@@ -115,6 +119,9 @@ pub struct Welcome {
     pub boot: u64,
     /// Its incarnation, as in [`Hello`].
     pub incarnation: Incarnation,
+    /// Its life, as in [`Hello`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<u64>,
     /// Its [`NEWEST_VERSION`].
     #[serde(default = "first_version")]
     pub newest_version: u32,
@@ -206,6 +213,7 @@ pub fn decode_greeting(line: &[u8]) -> Result<Decoded, Invalid> {
         Decoded::Line(PeerLine::Welcome(welcome)) => {
             check::node(welcome.from)?;
             check::number("boot", welcome.boot)?;
+            check_life(welcome.life)?;
         }
         Decoded::Line(PeerLine::Refused(_)) | Decoded::Unknown { .. } => {}
         Decoded::Line(PeerLine::Ping(_) | PeerLine::Pong(_) | PeerLine::Envelope(_)) => {
@@ -295,6 +303,7 @@ fn check_hello(hello: &Hello) -> Result<(), Invalid> {
     check::node(hello.from)?;
     check::node(hello.to)?;
     check::number("boot", hello.boot)?;
+    check_life(hello.life)?;
     if hello.from == hello.to {
         return Err(Invalid(format!("a hello of {} to itself", hello.from)));
     }
@@ -309,6 +318,15 @@ fn check_hello(hello: &Hello) -> Result<(), Invalid> {
         return Err(Invalid(what));
     }
     voters.iter().try_for_each(|voter| check::node(*voter))
+}
+
+fn check_life(life: Option<u64>) -> Result<(), Invalid> {
+    match life {
+        Some(life) if life == 0 || life > MAX_LIVES => {
+            Err(Invalid(format!("life {life}, expected 1 to {MAX_LIVES}")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 #[cfg(test)]

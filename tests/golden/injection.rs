@@ -128,7 +128,7 @@ fn vote(term: Term, name: &str, fields: &mut Fields) -> Outcome<Body> {
         return Ok(Body::RequestVote(RequestVote { campaign_term, pre_vote, leadership_transfer, last }));
     }
     let granted = fields.need("granted")?;
-    Ok(Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, leader: None }))
+    Ok(Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }))
 }
 
 fn append_entries(term: Term, fields: &mut Fields) -> Outcome<Body> {

@@ -3,7 +3,7 @@
 
 use raftkv::raft::message::{AppendEntries, AppendEntriesResponse, AppendOutcome, Conflict, ReadRound};
 use raftkv::raft::message::{InstallSnapshot, InstallSnapshotResponse, Received};
-use raftkv::raft::message::{Proposal, RequestVote, RequestVoteResponse};
+use raftkv::raft::message::{RequestVote, RequestVoteResponse};
 use raftkv::raft::{Body, Message};
 use raftkv::types::{Command, Entry, Term};
 use serde_json::Value;
@@ -47,12 +47,9 @@ fn body(body: &Body, term: Term) -> String {
             let transfer = if *leadership_transfer { " asked-by-leader" } else { "" };
             format!("{name}{} for term {campaign_term} last={last}{transfer}", pre(*pre_vote))
         }
-        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, leader }) => {
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }) => {
             let word = if *granted { "granted" } else { "refused" };
-            let leader = leader.map_or(String::new(), |it| {
-                format!(", leader {} is {} as of {}", it.id, it.incarnation, it.commit_index)
-            });
-            format!("{name}{} for term {campaign_term}: {word}{leader}", pre(*pre_vote))
+            format!("{name}{} for term {campaign_term}: {word}", pre(*pre_vote))
         }
         Body::AppendEntries(AppendEntries { number, prev, entries, leader_commit, read_round }) => {
             let entries = self::entries(entries);
@@ -92,7 +89,12 @@ fn body(body: &Body, term: Term) -> String {
         }
         Body::TimeoutNow(_) => name.to_owned(),
         Body::ForwardProposals(forward) => {
-            format!("{name} from #{} [{}]", forward.first_number, proposals(&forward.proposals))
+            let proposals: Vec<String> = forward
+                .proposals
+                .iter()
+                .map(|proposal| format!("{} {}", proposal.request, command(&proposal.command)))
+                .collect();
+            format!("{name} from #{} [{}]", forward.first_number, proposals.join(", "))
         }
         Body::ForwardProposalsResponse(response) => {
             let refused = &response.refused;
@@ -104,14 +106,6 @@ fn body(body: &Body, term: Term) -> String {
             format!("{name} up to read {} from index {}", response.number, response.index)
         }
     }
-}
-
-fn proposals(proposals: &[Proposal]) -> String {
-    let shown = proposals.iter().map(|proposal| {
-        let Proposal { request, command: it } = proposal;
-        format!("{request} {}", command(it))
-    });
-    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn pre(pre_vote: bool) -> &'static str {

@@ -541,12 +541,7 @@ impl World {
             0 => {
                 let (pre_vote, campaign_term) = (choices.flip(), self.any_term(term, choices));
                 let granted = choices.flip() && (pre_vote || campaign_term != raft.term());
-                Body::RequestVoteResponse(RequestVoteResponse {
-                    campaign_term,
-                    pre_vote,
-                    granted,
-                    leader: None,
-                })
+                Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted })
             }
             1 => {
                 let pre_vote = !is_old || choices.flip();

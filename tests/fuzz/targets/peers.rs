@@ -261,7 +261,7 @@ impl Peer {
         }
         let answer = match body {
             Body::RequestVote(request) => Some(self.on_request_vote(from, &request, choices)),
-            Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, .. }) => {
+            Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted }) => {
                 if let Duty::Candidate { votes } = &mut self.duty
                     && (granted, pre_vote, campaign_term) == (true, false, self.term)
                 {
@@ -294,7 +294,7 @@ impl Peer {
         if granted && !pre_vote {
             self.voted_for = Some(from);
         }
-        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted, leader: None })
+        Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted })
     }
 
     fn on_append(

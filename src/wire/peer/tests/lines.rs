@@ -14,7 +14,8 @@ fn every_message_comes_out_as_it_went_in() {
 fn greetings_come_out_as_they_went_in_and_only_before_the_rest() {
     let refused = Refused { why: "another cluster".to_owned() };
     let incarnation = Incarnation(u64::MAX);
-    let welcome = Welcome { from: NodeId(2), boot: 1, incarnation, newest_version: 2, founding: None };
+    let welcome =
+        Welcome { from: NodeId(2), boot: 1, incarnation, life: Some(5), newest_version: 2, founding: None };
     for line in [PeerLine::Hello(hello()), PeerLine::Welcome(welcome), PeerLine::Refused(refused)] {
         let text = encoded(&line);
         assert_eq!(decode_greeting(text.as_bytes()), Ok(Decoded::Line(line)));
@@ -34,7 +35,8 @@ fn the_lines_look_as_documented() {
     assert_eq!(
         encoded(&PeerLine::Hello(hello())),
         r#"{"hello":{"version":1,"newest_version":2,"cluster":"demo","from":1,"to":2,"boot":3,"#.to_owned()
-            + r#""incarnation":"00000000000000ab","first_voters":[1,2],"founding":"00000000000000cd"}}"#
+            + r#""incarnation":"00000000000000ab","life":4,"first_voters":[1,2],"#
+            + r#""founding":"00000000000000cd"}}"#
     );
     assert_eq!(encoded(&PeerLine::Pong(Ping { number: 4 })), r#"{"pong":{"number":4}}"#);
     assert_eq!(

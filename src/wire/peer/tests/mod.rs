@@ -111,7 +111,7 @@ fn vote(pre_vote: bool, campaign_term: u64) -> RequestVote {
 
 fn vote_response(pre_vote: bool, campaign_term: u64) -> Body {
     let campaign_term = Term(campaign_term);
-    Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true, leader: None })
+    Body::RequestVoteResponse(RequestVoteResponse { campaign_term, pre_vote, granted: true })
 }
 
 fn forward() -> ForwardProposals {
@@ -171,6 +171,7 @@ fn hello() -> Hello {
         to: NodeId(2),
         boot: 3,
         incarnation: Incarnation(0xab),
+        life: Some(4),
         first_voters: vec![NodeId(1), NodeId(2)],
         founding: Some(Founding(0xcd)),
         address: None,

@@ -1,0 +1,100 @@
+//! Peers that greet: whether what comes from one is heard is decided before anything else of it is read, and
+//! once for each connection.
+
+use super::Node;
+use crate::raft::{Input, Recognition};
+use crate::storage::{Disk, StorageError};
+use crate::types::{Incarnation, Member, NodeId};
+use crate::wire::peer::Address;
+use std::fmt;
+
+/// What a peer says of itself, before anything else.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// Its number.
+    pub peer: NodeId,
+    /// By what it is told from others that have or had that.
+    pub incarnation: Incarnation,
+    /// The number of the life by which what is committed names it so, when it knows that.
+    pub life: Option<u64>,
+    /// The newest version that it knows of what nodes say to each other.
+    pub newest_version: u32,
+    /// Where it can be reached, when it has said so.
+    pub address: Option<Address>,
+    /// It has lost its data, and wants to be let in again.
+    pub has_lost_data: bool,
+}
+
+/// Why a peer is not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// Another one is meant by its number.
+    Another {
+        /// It.
+        peer: NodeId,
+        /// What it shows.
+        shown: Incarnation,
+        /// What the one has that is meant.
+        meant: Incarnation,
+    },
+    /// It has lost its data, and the log does not name it yet as who it is now.
+    NotLetIn {
+        /// It.
+        peer: NodeId,
+    },
+}
+
+impl fmt::Display for TurnedAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TurnedAway::Another { peer, shown, meant } => write!(
+                f,
+                "{peer} has the incarnation {shown} and had {meant}: it lost its data directory, and must not \
+                 vote under this id any more"
+            ),
+            TurnedAway::NotLetIn { peer } => {
+                write!(f, "{peer} has lost its data, and is to be let in again first")
+            }
+        }
+    }
+}
+
+impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
+    /// A peer greets: is it heard? What it shows is compared with what the log names, or else with what is
+    /// remembered, or is remembered from now on, durably. An error of the disk is fatal.
+    ///
+    /// Of a node that does not belong to the cluster nothing is remembered, so that it may be added with
+    /// another. It is not turned away: it may have been added while this node was away. A leader lets those
+    /// in again that have lost their data, step by step with their greetings.
+    pub fn greet(&mut self, greeting: &Greeting) -> Result<Result<(), TurnedAway>, StorageError> {
+        let Greeting { peer, incarnation: shown, life, newest_version, .. } = *greeting;
+        let remembered = self.storage.identity().peers.get(&peer).copied();
+        let recognition = self.raft.recognise(peer, shown, life, remembered);
+        if recognition == Recognition::New {
+            self.storage.remember_peer(peer, shown)?;
+        }
+        if !matches!(recognition, Recognition::Other(_)) {
+            self.raft.step(Input::Met { peer, incarnation: shown }, &mut self.output);
+        }
+        if greeting.has_lost_data {
+            self.let_in_again(greeting);
+        }
+        if let Recognition::Other(meant) = recognition {
+            return Ok(Err(TurnedAway::Another { peer, shown, meant }));
+        }
+        if greeting.has_lost_data && !self.raft.is_let_in(peer, shown) {
+            return Ok(Err(TurnedAway::NotLetIn { peer }));
+        }
+        self.versions.insert(peer, newest_version);
+        Ok(Ok(()))
+    }
+
+    /// A member that has lost its data shows itself with another folder.
+    fn let_in_again(&mut self, greeting: &Greeting) {
+        let Some(Address { peer, client }) = greeting.address.clone() else { return };
+        let member = Member { incarnation: Some(greeting.incarnation), ..Member::at(peer, client) };
+        if let Some(change) = self.raft.change_to_let_in(greeting.peer, member) {
+            self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
+        }
+    }
+}
