@@ -39,6 +39,7 @@ use crate::storage::{Disk, SnapshotMeta, Storage, StorageError, Unsound};
 use crate::types::{AppliedState, Command, Configuration, Entry, EntryId, Index, NodeId, RequestId, Term};
 use crate::wire::peer::Envelope;
 use divergence::Divergence;
+use greetings::Greeted;
 use operations::Operations;
 use reads::Reads;
 use snapshots::Snapshots;
@@ -182,6 +183,9 @@ pub trait Rim<T> {
     fn forget(&mut self, entries: Vec<Entry>) {
         drop(entries);
     }
+    /// A peer that was heard is not any more: its connections are to be ended, so that it greets again and
+    /// hears why.
+    fn turn_away(&mut self, why: &TurnedAway);
     /// To the log: what a peer sent as a snapshot is none, and was dropped.
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound);
     /// To the log. `event` numbers this node's events within its boot; `term` is the term it happened in.
@@ -268,6 +272,7 @@ pub struct Node<D: Disk, T> {
     members_kept: Arc<Configuration>,
     /// The newest version that each peer knows, as it said when it connected last.
     versions: BTreeMap<NodeId, u32>,
+    greeted: Greeted,
     /// The application waits for work.
     is_polling: bool,
     /// The last entry that the application was given.
@@ -280,7 +285,12 @@ pub struct Node<D: Disk, T> {
 
 impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// A node that has just started, its `boot` counter already raised and saved.
-    pub fn new(raft: RaftState, boot: u64, storage: Storage<D>, settings: NodeSettings) -> Node<D, T> {
+    pub fn new(mut raft: RaftState, boot: u64, storage: Storage<D>, settings: NodeSettings) -> Node<D, T> {
+        let mut output = Output::default();
+        let identity = storage.identity();
+        for (peer, incarnation) in identity.peers.iter().chain([(&identity.node, &identity.incarnation)]) {
+            raft.step(Input::Remembered { peer: *peer, incarnation: *incarnation }, &mut output);
+        }
         let divergence = Divergence::new(raft.last_applied(), raft.settings().heartbeat_ticks);
         Node {
             handed_out: raft.last_applied(),
@@ -288,7 +298,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             raft,
             boot,
             storage,
-            output: Output::default(),
+            output,
             writes: Writes::new(),
             reads: Reads::new(),
             divergence,
@@ -298,6 +308,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             to_install: None,
             members_kept: Arc::default(),
             versions: BTreeMap::new(),
+            greeted: Greeted::default(),
             settings,
             is_polling: false,
             now_tick: 0,
@@ -340,6 +351,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
                 self.now_tick += 1;
                 self.raft.step(Input::Tick, &mut self.output);
             }
+            Event::Peer(Envelope { message, .. }) if !self.greeted.is_heard(message.from) => {}
             Event::Peer(Envelope { applied, message, .. }) => {
                 for (node, state) in applied.into_iter().filter(|(node, _)| *node != self.raft.id()) {
                     self.divergence.hear(node, state);

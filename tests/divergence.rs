@@ -6,7 +6,7 @@ mod support;
 
 use raftkv::kv::{Applied, KvStore};
 use raftkv::node::{
-    Apply, Event, Fault, LogLimits, Node, NodeSettings, OperationOutcome, Rejection, Rim, Work,
+    Apply, Event, Fault, LogLimits, Node, NodeSettings, OperationOutcome, Rejection, Rim, TurnedAway, Work,
 };
 use raftkv::raft::{Configuration, Log, Note, RaftState, RoleName, Settings, Start};
 use raftkv::storage::{FirstStart, MemoryDisk, Opening, SegmentSizes, Storage, Unsound};
@@ -49,6 +49,10 @@ impl Rim<()> for Outbox {
     }
 
     fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
+
+    fn turn_away(&mut self, why: &TurnedAway) {
+        panic!("nobody has another folder here: {why}");
+    }
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
         panic!("no snapshot is sent here: {snapshot} {unsound:?}");

@@ -38,6 +38,7 @@ struct Recorder {
     to_install: Vec<EntryId>,
     /// The members beside whom nobody is needed any more.
     members: Vec<BTreeSet<NodeId>>,
+    turned_away: Vec<TurnedAway>,
 }
 
 impl Rim<Ticket> for Recorder {
@@ -64,6 +65,10 @@ impl Rim<Ticket> for Recorder {
         if is_committed {
             self.members.push(configuration.members().collect());
         }
+    }
+
+    fn turn_away(&mut self, why: &TurnedAway) {
+        self.turned_away.push(*why);
     }
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
@@ -494,6 +499,34 @@ fn who_came_back_with_another_folder_is_known_by_its_own_word_where_the_log_is_b
     assert_eq!(harness.greet(4, 43, None), another(4, 43, 42));
     assert_eq!(harness.greet(4, 42, None), Ok(()));
     assert_eq!(harness.greet(4, 43, Some(3)), Ok(()));
+}
+
+/// Who has joined meets others before it can know who they are. Of five, one had lost its data and was
+/// wrongly started as a new cluster's, and all turned it away; then another one lost its data, joined again,
+/// and took it for the one that the others remember.
+#[test]
+fn who_has_joined_hears_a_stranger_until_its_log_names_the_one_that_is_meant() {
+    let mut harness = Harness::joining(&MemoryDisk::new());
+    let mut named = Configuration::new((1..=4).map(NodeId));
+    named.incarnations = BTreeMap::from([(NodeId(2), Incarnation(20)), (NodeId(4), Incarnation(40))]);
+    let mut entry = noop(1, 0);
+    entry.configuration = Some(Arc::new(named));
+    for (peer, incarnation) in [(2, 20), (4, 41)] {
+        assert_eq!(harness.greet(peer, incarnation, None), Ok(()), "it does not know any better");
+    }
+    harness.hear(2, 1, append(1, EntryId::NONE, vec![entry], 0)).expect("the disk is sound");
+    assert_eq!(harness.rim.turned_away.iter().map(|why| Err(*why)).collect::<Vec<_>>(), [another(4, 41, 40)]);
+    let newer = |harness: &mut Harness| {
+        let prev = id(1, 0);
+        harness.hear(4, 9, append(1, prev, vec![], 0)).expect("the disk is sound");
+        harness.node.raft().term()
+    };
+    assert_eq!(newer(&mut harness), Term(1), "it is not heard any more");
+    assert_eq!(harness.greet(4, 41, None), another(4, 41, 40));
+    assert_eq!(newer(&mut harness), Term(1));
+    assert_eq!(harness.greet(4, 40, None), Ok(()));
+    assert_eq!(newer(&mut harness), Term(9));
+    assert_eq!(harness.rim.turned_away.len(), 1, "nobody else");
 }
 
 /// A node says by which life it is known only when what names it is committed: it may yet be replaced.

@@ -109,8 +109,8 @@ fn who_was_away_while_the_leader_came_back_with_another_folder_follows_it() {
     assert_eq!(cluster.leader(), lost);
 }
 
-/// And where nobody led, and only the two together with a third made a majority, there was no leader for ever:
-/// only who came back with another folder had all that was committed, and could have told what names it.
+/// And where nobody led, and only the two together with a third made a majority, there was no leader for
+/// ever: only who came back with another folder had all that was committed, and could tell what names it.
 #[test]
 fn who_was_away_votes_for_whoever_came_back_with_another_folder() {
     let (mut cluster, away, lost) = with_one_away_and_one_that_came_back();
@@ -128,4 +128,29 @@ fn who_was_away_votes_for_whoever_came_back_with_another_folder() {
     cluster.restart(behind);
     assert_eq!(value_once("it is voted for", &cluster, behind, "x"), json!(3));
     assert_eq!(cluster.leader(), lost);
+}
+
+/// One had lost its data, and somebody said of it that it is a new cluster's: all turned it away. Another one
+/// lost its data, came back with `--rejoin`, had never met anybody, and took it for the one that the others
+/// remember.
+#[test]
+fn who_comes_back_turns_those_away_whom_the_others_do() {
+    let mut cluster = Cluster::start(5);
+    let (wrong, leader) = cluster.follower_and_leader();
+    let lost = cluster.others(wrong).into_iter().find(|node| *node != leader).expect("five nodes");
+    set(&cluster, leader, 1);
+    cluster.wait_for_agreement();
+    lose_data(&mut cluster, wrong);
+    lose_data(&mut cluster, lost);
+    cluster.restart_with(wrong, &["--bootstrap"]);
+    cluster.restart_with(lost, &["--rejoin"]);
+    wait_until("it is a voter again, and knows a stranger", || {
+        let members = cluster.connect(lost).ask(r#"{"op":"members"}"#);
+        let is_back = members["voters"] == json!([1, 2, 3, 4, 5]) && members["outgoing"] == json!([]);
+        let turns_away = cluster.log(lost).contains(&format!("n{wrong} has the incarnation"));
+        (is_back && members["index"].as_i64() > Some(1) && turns_away).then_some(())
+    });
+    let answer = cluster.connect(wrong).ask(r#"{"op":"get","key":"x"}"#);
+    assert_eq!(code(&answer), "unavailable", "{answer}");
+    assert_eq!(value_once("the cluster serves", &cluster, lost, "x"), json!(1));
 }

@@ -14,7 +14,7 @@ use std::process::Command;
 use support::{Cluster, Load, Plan, Signal, code, wait_until};
 
 /// The version before this one: the last tag, or where tags are not there, its commit.
-const BEFORE: [&str; 2] = ["v0.1.0", "f39e9806fd80aecdc3c2a5bb8a0eb0ce8d9d06ae"];
+const BEFORE: [&str; 2] = ["v0.1.0", "f39e9803d41f57b2c853dee1010df6738f87f939"];
 
 /// The node that is upgraded last.
 const LAST: u16 = 3;
@@ -29,9 +29,13 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> Option<Vec<u8>> {
 fn server_before() -> Option<PathBuf> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("version-before");
+    let git = |arguments: &[&str]| run(project, "git", arguments);
+    let is_whole = git(&["rev-parse", "--is-shallow-repository"]).is_some_and(|answer| answer == b"false\n");
     let archive = BEFORE.iter().find_map(|version| {
-        run(project, "git", &["archive", "--format=tar", version, "Cargo.toml", "Cargo.lock", "src", "bin"])
-    })?;
+        git(&["archive", "--format=tar", version, "Cargo.toml", "Cargo.lock", "src", "bin"])
+    });
+    assert!(archive.is_some() || !is_whole, "the whole history is here, and nothing of {BEFORE:?}");
+    let archive = archive?;
     fs::create_dir_all(&folder).expect("a folder");
     fs::write(folder.join("sources.tar"), archive).expect("a file");
     run(&folder, "tar", &["-xf", "sources.tar"]).expect("tar unpacks what git packed");

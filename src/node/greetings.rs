@@ -2,10 +2,11 @@
 //! once for each connection.
 
 use super::Node;
-use crate::raft::{Input, Recognition};
-use crate::storage::{Disk, StorageError};
+use crate::raft::{Input, RaftState, Recognition};
+use crate::storage::{Disk, RememberedPeer, StorageError};
 use crate::types::{Incarnation, Member, NodeId};
 use crate::wire::peer::Address;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What a peer says of itself, before anything else.
@@ -44,18 +45,65 @@ pub enum TurnedAway {
     },
 }
 
+impl TurnedAway {
+    /// Who is not heard.
+    pub fn peer(&self) -> NodeId {
+        match self {
+            TurnedAway::Another { peer, .. } | TurnedAway::NotLetIn { peer } => *peer,
+        }
+    }
+}
+
 impl fmt::Display for TurnedAway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TurnedAway::Another { peer, shown, meant } => write!(
                 f,
-                "{peer} has the incarnation {shown} and had {meant}: it lost its data directory, and must not \
-                 vote under this id any more"
+                "{peer} has the incarnation {shown} and had {meant}: it lost its data directory, and must \
+                 not vote under this id any more"
             ),
             TurnedAway::NotLetIn { peer } => {
                 write!(f, "{peer} has lost its data, and is to be let in again first")
             }
         }
+    }
+}
+
+/// Those who have greeted this node.
+#[derive(Default)]
+pub(super) struct Greeted {
+    /// What each that was heard has shown last.
+    shown: BTreeMap<NodeId, (Incarnation, Option<u64>)>,
+    /// Those of whom it came to light later that another one is meant.
+    strangers: BTreeSet<NodeId>,
+}
+
+impl Greeted {
+    /// Whether what comes from this peer counts.
+    pub fn is_heard(&self, peer: NodeId) -> bool {
+        !self.strangers.contains(&peer)
+    }
+
+    fn greets(&mut self, greeting: &Greeting) {
+        self.shown.insert(greeting.peer, (greeting.incarnation, greeting.life));
+        self.strangers.remove(&greeting.peer);
+    }
+
+    /// The log names others than before. Says who is found out by that.
+    pub fn look_again(&mut self, raft: &RaftState) -> Vec<TurnedAway> {
+        let mut found_out = Vec::new();
+        for (peer, (shown, life)) in self.shown.iter().map(|(peer, shown)| (*peer, *shown)) {
+            if let Recognition::Other(meant) = raft.recognise(peer, shown, life) {
+                found_out.extend(self.strangers.insert(peer).then_some(TurnedAway::Another {
+                    peer,
+                    shown,
+                    meant,
+                }));
+            } else {
+                self.strangers.remove(&peer);
+            }
+        }
+        found_out
     }
 }
 
@@ -68,10 +116,9 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// in again that have lost their data, step by step with their greetings.
     pub fn greet(&mut self, greeting: &Greeting) -> Result<Result<(), TurnedAway>, StorageError> {
         let Greeting { peer, incarnation: shown, life, newest_version, .. } = *greeting;
-        let remembered = self.storage.identity().peers.get(&peer).copied();
-        let recognition = self.raft.recognise(peer, shown, life, remembered);
+        let recognition = self.raft.recognise(peer, shown, life);
         if recognition == Recognition::New {
-            self.storage.remember_peer(peer, shown)?;
+            self.remember(peer, shown)?;
         }
         if !matches!(recognition, Recognition::Other(_)) {
             self.raft.step(Input::Met { peer, incarnation: shown }, &mut self.output);
@@ -86,7 +133,16 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             return Ok(Err(TurnedAway::NotLetIn { peer }));
         }
         self.versions.insert(peer, newest_version);
+        self.greeted.greets(greeting);
         Ok(Ok(()))
+    }
+
+    /// By what it has shown, a peer is told from others from now on; durable when this returns.
+    pub(super) fn remember(&mut self, peer: NodeId, incarnation: Incarnation) -> Result<(), StorageError> {
+        if self.storage.remember_peer(peer, incarnation)? == RememberedPeer::Remembered {
+            self.raft.step(Input::Remembered { peer, incarnation }, &mut self.output);
+        }
+        Ok(())
     }
 
     /// A member that has lost its data shows itself with another folder.

@@ -174,8 +174,9 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     }
 
     /// Who was met before this node knew that it belongs to the cluster is remembered from now on, so that it
-    /// would be known again with another folder. A node that has left may come back with another, once it is
-    /// certain that it has left.
+    /// would be known again with another folder. Whoever the log names by another than it has shown is not
+    /// heard from now on: who has just joined meets others before it can know who they are. A node that has
+    /// left may come back with another, once it is certain that it has left.
     fn keep_members(&mut self, rim: &mut impl Rim<T>) -> Result<(), Fault> {
         let configuration = self.raft.shared_configuration();
         if configuration == self.members_kept {
@@ -183,10 +184,13 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             self.members_kept = configuration;
             return Ok(());
         }
-        for (peer, incarnation) in self.raft.met() {
-            if configuration.is_member(*peer) && configuration.incarnation_of(*peer).is_none() {
-                self.storage.remember_peer(*peer, *incarnation)?;
+        for (peer, incarnation) in self.raft.met().clone() {
+            if configuration.is_member(peer) && configuration.incarnation_of(peer).is_none() {
+                self.remember(peer, incarnation)?;
             }
+        }
+        for stranger in self.greeted.look_again(&self.raft) {
+            rim.turn_away(&stranger);
         }
         let is_committed = self.raft.configuration_index() <= self.raft.commit_index();
         // Who leads belongs to the cluster: where it does not, this log has not come to that yet, and whoever
@@ -201,8 +205,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     }
 
     fn forget_those_who_left(&mut self, configuration: &Configuration) -> Result<(), Fault> {
-        let named = self.members_kept.members.iter();
-        let named = named.filter_map(|(peer, member)| Some((*peer, member.incarnation?)));
+        let kept = &self.members_kept;
+        let named = kept.members().filter_map(|peer| Some((peer, kept.incarnation_of(peer)?)));
         let remembered =
             self.storage.identity().peers.iter().map(|(peer, incarnation)| (*peer, *incarnation));
         let known = named.chain(remembered).filter(|(peer, _)| !configuration.is_member(*peer));

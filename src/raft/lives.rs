@@ -33,26 +33,20 @@ pub enum Recognition {
 impl RaftState {
     /// What a peer is that shows this incarnation, and by the number of which `life` what is committed names
     /// it so, when it knows that. Its own word counts where that life is newer than the one that the log
-    /// knows; then what the log names, or else what this node has `remembered` of a member.
+    /// knows; then what the log names, or else what this node remembers of a member.
     ///
     /// Without the peer's own word, who was away while a node lost its data and came back would turn it away
     /// until it hears of that from others: for ever, where the new one leads, or where nobody can lead
     /// without the two.
     ///
     /// Why it is safe to believe it: it speaks of an entry that is committed, and that this node lacks, since
-    /// lives are counted in the order of the log. Had it that entry, it would name the peer so itself, or by a
-    /// later life. Until it has it, this node may vote for the new one, as it may for anybody with a log as
+    /// lives are counted in the order of the log. Had it that entry, it would name the peer so itself, or by
+    /// a later life. Until it has it, this node may vote for the new one, as it may for anybody with a log as
     /// good as its own, and may count the new one's vote, which comes only to logs that have the entry
     /// (5.4.1): not to this node's. To follow it is to get the entry. Were an older life believed than the
     /// log's, the vote could be that of a folder that is lost already and known by the log to be, and would
     /// be counted beside the one that its successor gives to another candidate.
-    pub fn recognise(
-        &self,
-        peer: NodeId,
-        shown: Incarnation,
-        life: Option<u64>,
-        remembered: Option<Incarnation>,
-    ) -> Recognition {
+    pub fn recognise(&self, peer: NodeId, shown: Incarnation, life: Option<u64>) -> Recognition {
         let configuration = self.configuration();
         let named = configuration.incarnation_of(peer);
         if named.is_none() && !configuration.is_member(peer) {
@@ -62,7 +56,7 @@ impl RaftState {
         if life > life_named {
             return Recognition::Known;
         }
-        match named.or(remembered) {
+        match named.or_else(|| self.remembered.get(&peer).copied()) {
             Some(meant) if meant == shown => Recognition::Known,
             Some(meant) => Recognition::Other(meant),
             None => Recognition::New,

@@ -312,6 +312,10 @@ impl RaftState {
     /// ([`RaftState::have_caught_up`]): a leader that crashed in between would ask it in vain for its vote,
     /// for ever. Its log is newer from then on than any that ends before it was added, so whoever knows only
     /// of the old one gets no vote of it (paper 5.4.1).
+    ///
+    /// And with those of all others that this node knows: who joins has met nobody before, and
+    /// would take a voter that has lost its data, and was wrongly started as a new cluster's, for the one
+    /// that all others remember.
     fn with_names(&self, next_voters: &BTreeSet<NodeId>) -> Option<Configuration> {
         let current = self.configurations.current();
         let mut named = current.clone();
@@ -325,7 +329,13 @@ impl RaftState {
                 (member.incarnation, member.life) = (incarnation, Some(named.lives));
             }
         }
-        (named != *current).then_some(named)
+        if named.lives == current.lives {
+            return None;
+        }
+        let unnamed = current.members().filter(|id| named.incarnation_of(*id).is_none());
+        let known = unnamed.filter_map(|id| Some((id, *self.remembered.get(&id)?)));
+        named.incarnations.extend(known.collect::<Vec<_>>());
+        Some(named)
     }
 
     /// Whether all that are to vote have the log, or nearly, with the entry that names them. Also counts
@@ -414,6 +424,7 @@ impl Configuration {
     fn tidied(mut self) -> Configuration {
         let members: BTreeSet<NodeId> = self.members().collect();
         self.members.retain(|id, _| members.contains(id));
+        self.incarnations.retain(|id, _| members.contains(id));
         self
     }
 
@@ -426,6 +437,7 @@ impl Configuration {
             learners: set(&self.learners),
             next_voters: self.next_voters.as_ref().map(set),
             members: self.members.iter().map(|(id, member)| (new(*id), member.clone())).collect(),
+            incarnations: self.incarnations.iter().map(|(id, it)| (new(*id), *it)).collect(),
             lives: self.lives,
             founding: self.founding,
         }
@@ -675,6 +687,21 @@ mod tests {
         let named = raft.configuration();
         assert_eq!(named.members[&NodeId(2)].incarnation, Some(Incarnation(7)));
         assert!(named.learners.contains(&NodeId(2)), "and not before it has the log is it a voter: {named}");
+    }
+
+    /// Who joins has met nobody: it learns from the log whom the others remember.
+    #[test]
+    fn who_joins_learns_by_which_incarnations_the_others_are_known() {
+        let mut raft = started(&[1], true);
+        let mut output = Output::default();
+        raft.step(Input::Remembered { peer: NodeId(1), incarnation: Incarnation(5) }, &mut output);
+        raft.step(Input::Remembered { peer: NodeId(3), incarnation: Incarnation(6) }, &mut output);
+        pass(&mut raft, 20);
+        raft.step(Input::ChangeMembers { request: 1, change: change(&[2], &[]) }, &mut output);
+        raft.step(Input::Met { peer: NodeId(2), incarnation: Incarnation(7) }, &mut output);
+        pass(&mut raft, 5);
+        let named = |id| raft.configuration().incarnation_of(NodeId(id));
+        assert_eq!([1, 2, 3].map(named), [Some(Incarnation(5)), Some(Incarnation(7)), None], "members alone");
     }
 
     /// A leader had met the node that had the number before, and named the new one by that one's folder: it

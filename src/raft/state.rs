@@ -77,6 +77,13 @@ pub enum Input {
         /// What it has shown.
         incarnation: Incarnation,
     },
+    /// This node remembers, durably, by which random number one is to be told that it has met; or its own.
+    Remembered {
+        /// Which.
+        peer: NodeId,
+        /// The number of its folder.
+        incarnation: Incarnation,
+    },
     /// This node has met another, and knows by which random number it can be told from others of its name.
     Met {
         /// Which.
@@ -154,6 +161,8 @@ pub struct RaftState {
     pub(super) may_vote: bool,
     /// The incarnation that each peer has shown last.
     pub(super) met: BTreeMap<NodeId, Incarnation>,
+    /// The incarnation that each peer has shown first, in this start or an earlier one; and this node's own.
+    pub(super) remembered: BTreeMap<NodeId, Incarnation>,
     pub(super) settings: Settings,
     pub(super) random: Random,
     /// `currentTerm` of figure 2. Changes only together with `voted_for`, in `become_*`.
@@ -198,6 +207,7 @@ impl RaftState {
             configurations: Configurations::of(start.configuration, &start.log),
             may_vote: start.may_vote,
             met: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             settings,
             random,
             term: start.hard_state.term,
@@ -231,11 +241,15 @@ impl RaftState {
             Input::SnapshotRefused => self.on_snapshot_refused(),
             Input::AllowVote => self.may_vote = true,
             Input::BeginLife { boot } => self.boot = boot,
+            Input::Remembered { peer, incarnation } => {
+                self.remembered.insert(peer, incarnation);
+            }
             Input::Met { peer, incarnation } => {
                 self.met.insert(peer, incarnation);
             }
             Input::Left { peer, incarnation } => {
                 self.met.retain(|id, met| *id != peer || *met != incarnation);
+                self.remembered.remove(&peer);
             }
             Input::Applied { index } => self.last_applied = index,
             Input::Saved { term, last } => self.on_saved(term, last, output),

@@ -109,6 +109,7 @@ impl RaftState {
             configurations: self.configurations.renamed(new),
             may_vote: self.may_vote,
             met: renamed_keys(&self.met, new, |incarnation| *incarnation),
+            remembered: renamed_keys(&self.remembered, new, |incarnation| *incarnation),
             settings: settings.clone(),
             random: random.clone(),
             term: *term,
@@ -362,6 +363,7 @@ mod tests {
             learners: ids(&[4]),
             next_voters: Some(ids(&[1, 4])),
             members: BTreeMap::from([(NodeId(4), member())]),
+            incarnations: [(NodeId(2), Incarnation(1))].into(),
             lives: 1,
             founding: Founding(5),
         };

@@ -92,6 +92,7 @@ impl Core {
         let start = Start { id, boot, configuration, hard_state, log, may_vote: folder.may_vote, seed: 0 };
         let mut raft = RaftState::new(start, settings.clone());
         raft.forget_time();
+        disk.folder.remind(&mut raft);
         Core { raft, disk, lost: None, writes: 0 }
     }
 

@@ -15,8 +15,8 @@
 //! - What the one that was has said may be in the receivers' sockets and inboxes, and their threads may be as
 //!   slow as they like: it arrives at any time, any number of times, or never, like everything here.
 //! - The one that came after it is heard by those who have met it in this start, and hears what they have
-//!   sent since they first met. A connection that stands is not looked at again: who has met it once is taken
-//!   to be connected until its own end, whatever its log says later.
+//!   sent since they first met. A connection that stands is not looked at again here: who has met it once is
+//!   taken to be connected until its own end, also when its log names another later (`Node` ends it then).
 //!
 //! Everybody has met all others when a search begins, as in a cluster within moments of its first start;
 //! without a memory of who was there nobody could know. A node is wiped once at most: what came after it has
@@ -93,10 +93,15 @@ impl Folder {
     /// certain that they have left.
     fn keep_members(&mut self, raft: &mut RaftState) {
         let configuration = raft.shared_configuration();
+        let mut news = Vec::new();
         for (peer, shown) in raft.met() {
             if configuration.is_member(*peer) && configuration.incarnation_of(*peer).is_none() {
-                self.peers.entry(*peer).or_insert(*shown);
+                news.extend((!self.peers.contains_key(peer)).then_some((*peer, *shown)));
             }
+        }
+        for (peer, incarnation) in news {
+            self.peers.insert(peer, incarnation);
+            raft.step(Input::Remembered { peer, incarnation }, &mut Output::default());
         }
         let is_committed = raft.configuration_index() <= raft.commit_index();
         let is_recent = raft.leader().is_some_and(|leader| configuration.is_member(leader));
@@ -109,6 +114,14 @@ impl Folder {
             self.peers.retain(|peer, _| !has_left(peer));
         }
     }
+
+    /// A core that starts is told whom its node remembers, and who that is itself.
+    pub fn remind(&self, raft: &mut RaftState) {
+        let own = (raft.id(), self.incarnation);
+        for (peer, incarnation) in self.peers.iter().map(|(peer, it)| (*peer, *it)).chain([own]) {
+            raft.step(Input::Remembered { peer, incarnation }, &mut Output::default());
+        }
+    }
 }
 
 impl Core {
@@ -116,13 +129,14 @@ impl Core {
     /// who leads lets it in.
     pub fn is_greeted(&mut self, peer: NodeId, life: Option<u64>, rules: &Rules, output: &mut Output) {
         let (raft, peers) = (&mut self.raft, &mut self.disk.folder.peers);
-        let is_heard = match raft.recognise(peer, SECOND, life, peers.get(&peer).copied()) {
-            Recognition::Known => true,
-            Recognition::New => peers.insert(peer, SECOND).is_none(),
-            Recognition::Other(_) => false,
-        };
-        if is_heard {
-            raft.step(Input::Met { peer, incarnation: SECOND }, output);
+        let incarnation = SECOND;
+        let recognition = raft.recognise(peer, incarnation, life);
+        if recognition == Recognition::New {
+            peers.insert(peer, incarnation);
+            raft.step(Input::Remembered { peer, incarnation }, output);
+        }
+        if !matches!(recognition, Recognition::Other(_)) {
+            raft.step(Input::Met { peer, incarnation }, output);
         }
         if rules.wiped_join {
             return;

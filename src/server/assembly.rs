@@ -7,7 +7,7 @@ use super::connection::Answers;
 use super::ending::Endings;
 use super::kv_thread::{KvThread, restore};
 use super::links::{Greeter, Links};
-use super::peer_listener::PeerListener;
+use super::peer_listener::{PeerConnections, PeerListener};
 use super::raft_thread::{self, Clock, Inbox, RaftThread};
 use super::snapshot_thread::SnapshotThread;
 use super::standing::Standing;
@@ -148,13 +148,16 @@ pub(super) fn start_threads(parts: Parts) -> Result<Running, StartError> {
         max_line_bytes,
         endings: endings.clone(),
     };
-    let links = Links::new(greeter, addresses, work_in, orders_in);
+    let connections = PeerConnections::default();
+    let links = Links::new(greeter, addresses, connections.clone(), work_in, orders_in);
     let node = Node::new(raft, boot, storage, node_settings(&config, &clock));
     let raft = RaftThread { node, outbox, links, board: Arc::clone(&board), clock };
     endings.spawn_vital("raft", raft, RaftThread::run);
 
-    let listener =
-        PeerListener { own: hello, inbox: inbox.clone(), max_line_bytes, endings: endings.clone() };
+    let listener = {
+        let (own, inbox, endings) = (hello, inbox.clone(), endings.clone());
+        PeerListener { own, inbox, max_line_bytes, endings, connections }
+    };
     endings.spawn_vital("peer-listener", (), move |()| listener.run(&peers));
     let open_clients = OpenClients::default();
     let listener = ClientListener {

@@ -4,13 +4,14 @@
 use super::connection::no_outcome;
 use super::ending::Endings;
 use super::peer_link::{PeerLink, peer_link};
+use super::peer_listener::PeerConnections;
 use super::peer_sender::PeerSender;
 use super::raft_thread::Inbox;
 use super::snapshot_thread::SnapshotOrder;
 use super::status::StatusBoard;
 use super::ticket::Ticket;
 use super::waking::WakingSender;
-use crate::node::{OperationOutcome, Rejection, Rim, Work};
+use crate::node::{OperationOutcome, Rejection, Rim, TurnedAway, Work};
 use crate::raft::{ChangeRefusal, Note, TransferRefusal, Weight};
 use crate::storage::Unsound;
 use crate::types::{Configuration, Entry, EntryId, NodeId, Term};
@@ -36,6 +37,7 @@ pub(super) struct Links {
     /// Where nodes can be reached: as the newest configuration says, or else `cluster.toml`, or else they
     /// themselves.
     addresses: BTreeMap<NodeId, String>,
+    connections: PeerConnections,
     work: WakingSender<Work<Ticket>>,
     /// The thread that has time.
     leisure: Sender<SnapshotOrder>,
@@ -46,10 +48,11 @@ impl Links {
     pub fn new(
         greeter: Greeter,
         addresses: BTreeMap<NodeId, String>,
+        connections: PeerConnections,
         work: WakingSender<Work<Ticket>>,
         leisure: Sender<SnapshotOrder>,
     ) -> Links {
-        let mut links = Links { greeter, peers: BTreeMap::new(), addresses, work, leisure };
+        let mut links = Links { greeter, peers: BTreeMap::new(), addresses, connections, work, leisure };
         links.connect();
         links
     }
@@ -147,6 +150,14 @@ impl Rim<Ticket> for Links {
     fn forget(&mut self, entries: Vec<Entry>) {
         // Where there is no room, they are dropped here after all.
         let _ = self.leisure.try_send(SnapshotOrder::Drop(entries));
+    }
+
+    fn turn_away(&mut self, why: &TurnedAway) {
+        let peer = why.peer();
+        tracing::warn!(%peer, "{why}");
+        self.connections.end(peer);
+        // The writer ends with its link, and the next one greets.
+        self.peers.remove(&peer);
     }
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections that may be open at once, greeted or not: each peer has one, and a few may be on their way
 /// out.
@@ -32,21 +32,46 @@ pub(super) struct PeerListener {
     pub inbox: Inbox,
     pub max_line_bytes: usize,
     pub endings: Endings,
+    pub connections: PeerConnections,
 }
 
 struct Shared {
     listener: PeerListener,
     open: AtomicUsize,
-    /// The connection of each peer: a newer one replaces it.
-    current: Mutex<BTreeMap<NodeId, TcpStream>>,
+}
+
+/// The connection of each peer: a newer one replaces it.
+#[derive(Clone, Default)]
+pub(super) struct PeerConnections(Arc<Mutex<BTreeMap<NodeId, TcpStream>>>);
+
+impl PeerConnections {
+    /// A peer that connects again has given up its earlier connection, whatever this side thinks of it.
+    fn replace(&self, peer: NodeId, stream: TcpStream) {
+        end(self.lock().insert(peer, stream));
+    }
+
+    /// Ends the connection of a peer that is not heard any more.
+    pub fn end(&self, peer: NodeId) {
+        end(self.lock().remove(&peer));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, TcpStream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end(stream: Option<TcpStream>) {
+    if let Some(stream) = stream {
+        // It may be gone already: then there is nothing to shut down.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
 }
 
 impl PeerListener {
     /// Accepts for ever.
     pub fn run(self, listener: &TcpListener) -> ! {
         let endings = self.endings.clone();
-        let shared =
-            Arc::new(Shared { listener: self, open: AtomicUsize::new(0), current: Mutex::default() });
+        let shared = Arc::new(Shared { listener: self, open: AtomicUsize::new(0) });
         accept_all(listener, "peer", |stream, address| {
             if shared.open.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
                 shared.open.fetch_sub(1, Ordering::Relaxed);
@@ -79,8 +104,7 @@ impl Shared {
                 tracing::info!(%address, "refused a connection to the peers' port: {trouble}");
             }
         }
-        // It may be gone already: then there is nothing to shut down.
-        let _ = stream.shutdown(Shutdown::Both);
+        end(Some(stream));
     }
 
     /// Hears who it is, and answers.
@@ -153,7 +177,7 @@ impl Shared {
     /// Reads until the connection breaks or is replaced; says why it ended.
     fn read_lines(&self, hello: &Hello, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
         let peer = hello.from;
-        if let Err(error) = self.replace(peer, stream) {
+        if let Err(error) = self.is_current(peer, stream) {
             return error.to_string();
         }
         let me = self.listener.own.from;
@@ -205,15 +229,11 @@ impl Shared {
         }
     }
 
-    /// A peer that connects again has given up its earlier connection, whatever this side thinks of it.
-    fn replace(&self, peer: NodeId, stream: &TcpStream) -> std::io::Result<()> {
+    /// This is the peer's connection from now on.
+    fn is_current(&self, peer: NodeId, stream: &TcpStream) -> std::io::Result<()> {
         stream.set_read_timeout(Some(SILENCE_TIMEOUT))?;
         stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(earlier) = current.insert(peer, stream.try_clone()?) {
-            // It may be gone already: then there is nothing to shut down.
-            let _ = earlier.shutdown(Shutdown::Both);
-        }
+        self.listener.connections.replace(peer, stream.try_clone()?);
         Ok(())
     }
 }

@@ -321,10 +321,11 @@ impl Machine {
         let syncs_before = log_syncs(&self.disk);
         let events =
             process.peers_inbox.len() + process.application_inbox.len() + process.clients_inbox.len();
-        let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), notes: Vec::new() };
+        let mut recorder = Recorder { disk: self.disk.clone(), effects: Vec::new(), ..Recorder::default() };
         let outcome = process.take_all(&mut recorder);
         let outcome = outcome.map_err(Fault::Disk).and_then(|()| process.node.finish_batch(&mut recorder));
         process.name_requests();
+        recorder.turned_away.drain(..).for_each(|peer| process.turn_away(peer));
         let has_saved = log_syncs(&self.disk) != syncs_before;
         let split = recorder.effects.iter().take_while(|(_, syncs)| *syncs == syncs_before).count();
         let mut before_save: Vec<Effect> = recorder.effects.into_iter().map(|(effect, _)| effect).collect();

@@ -80,7 +80,8 @@ impl Members {
         let left = before.voters.difference(&next.voters).count();
         let seen = [
             (next.next_voters.is_some() && next.learners != before.learners, "learner added"),
-            (names_learners(&before, next), "learner named by its incarnation"),
+            (next.lives > before.lives, "learner named by its incarnation"),
+            (next.incarnations.len() > before.incarnations.len(), "others named for who joins"),
             (next.is_joint(), "joint configuration committed"),
             (next.is_joint() && arrived > 0, "learner promoted"),
             (next.is_joint() && arrived > 1 && left > 1, "several members replaced at once"),
@@ -96,7 +97,7 @@ impl Members {
         if before.is_joint() {
             return next.voters == before.voters && !next.is_joint() && next.next_voters.is_none();
         }
-        if before.next_voters.is_some() && names_learners(before, next) {
+        if before.next_voters.is_some() && names_somebody(before, next) {
             return true;
         }
         if next.is_joint() && next.outgoing != before.voters {
@@ -114,15 +115,17 @@ impl Members {
     }
 }
 
-/// Whether all that is new is by which incarnations learners are to be told from others of their numbers,
-/// each with a life that nobody had before.
-fn names_learners(before: &Configuration, next: &Configuration) -> bool {
+/// Whether all that is new is by which incarnations nodes are to be told from others of their numbers: of
+/// learners each with a life that nobody had before, of others those who had none.
+fn names_somebody(before: &Configuration, next: &Configuration) -> bool {
     let mut named = before.clone();
     for (id, member) in next.members.iter().filter(|(id, _)| before.learners.contains(id)) {
         let Some(known) = named.members.get_mut(id).filter(|known| **known != *member) else { continue };
         named.lives += 1;
         (known.incarnation, known.life) = (member.incarnation, Some(named.lives));
     }
+    let unnamed = before.members().filter(|id| before.incarnation_of(*id).is_none());
+    named.incarnations.extend(unnamed.filter_map(|id| Some((id, *next.incarnations.get(&id)?))));
     named == *next && named != *before
 }
 

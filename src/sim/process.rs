@@ -3,7 +3,7 @@
 
 use super::snapshots::Writing;
 use crate::kv::KvStore;
-use crate::node::{Event, Greeting, Node, OperationOutcome, Rejection, Rim, Work};
+use crate::node::{Event, Greeting, Node, OperationOutcome, Rejection, Rim, TurnedAway, Work};
 use crate::raft::{Body, Configuration, HardState, Note};
 use crate::storage::{MemoryDisk, StorageError, Unsound};
 use crate::types::{EntryId, Incarnation, Index, NodeId, RequestId, Term};
@@ -36,10 +36,13 @@ pub(super) struct Noted {
 }
 
 /// Writes down what a node does, and how often its log was synced by then.
+#[derive(Default)]
 pub(super) struct Recorder {
     pub disk: MemoryDisk,
     pub effects: Vec<(Effect, u64)>,
     pub notes: Vec<Noted>,
+    /// Whose connections are to be ended.
+    pub turned_away: Vec<NodeId>,
 }
 
 impl Recorder {
@@ -66,6 +69,10 @@ impl Rim<Ticket> for Recorder {
     }
 
     fn members(&mut self, _configuration: &Configuration, _is_committed: bool) {}
+
+    fn turn_away(&mut self, why: &TurnedAway) {
+        self.turned_away.push(why.peer());
+    }
 
     fn unsound(&mut self, snapshot: EntryId, unsound: &Unsound) {
         panic!("what came as the snapshot of {snapshot} is none: {}", unsound.why);
@@ -201,6 +208,11 @@ impl Process {
         let Greeting { peer, incarnation, .. } = greeting;
         let stands = [&self.heard, self.node.raft().met()].iter().all(|it| it.get(peer) == Some(incarnation));
         if stands { Ok(true) } else { self.greet(greeting) }
+    }
+
+    /// The connections of a peer end: it has to greet again.
+    pub fn turn_away(&mut self, peer: NodeId) {
+        self.heard.remove(&peer);
     }
 
     fn greet(&mut self, greeting: &Greeting) -> Result<bool, StorageError> {

@@ -83,6 +83,7 @@ const EXPECTED: &[&str] = &[
     "change of members lost",
     "learner added",
     "learner named by its incarnation",
+    "others named for who joins",
     "learner promoted",
     "node without its data let in again",
     "learner taken back",

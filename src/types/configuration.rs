@@ -28,6 +28,10 @@ pub struct Configuration {
     /// Where members can be reached, as far as that was said; of the others `cluster.toml` knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<NodeId, Member>,
+    /// By which incarnations those are known whom `members` does not name so, as far as whoever led knew when
+    /// somebody joined: that one has met nobody before, and could not tell them from others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub incarnations: BTreeMap<NodeId, Incarnation>,
     /// How often a node was named by its incarnation so far.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lives: u64,
@@ -67,7 +71,7 @@ pub struct Member {
     /// Its address for clients.
     pub client: String,
     /// By which it is told from others that had or may get its number. Whoever came with the cluster's first
-    /// configuration has none here.
+    /// configuration has none here, but in [`Configuration::incarnations`] once somebody has joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
     /// The number of the life that it began when it was named so: no other node that the cluster ever named
@@ -96,7 +100,8 @@ impl Member {
 impl Configuration {
     /// By which incarnation a member is named.
     pub fn incarnation_of(&self, id: NodeId) -> Option<Incarnation> {
-        self.members.get(&id)?.incarnation
+        let named = self.members.get(&id).and_then(|member| member.incarnation);
+        named.or_else(|| self.incarnations.get(&id).copied())
     }
 
     /// It as JSON text, the same on every node.

@@ -129,7 +129,8 @@ fn entry(entry: &Entry, before: EntryId) -> Checked {
 
 /// See the invariants of [`Configuration`]. Addresses are looked up by whoever connects, not here.
 fn configuration(members: &Configuration) -> Checked {
-    let Configuration { voters, outgoing, learners, next_voters, members, lives, founding: _ } = members;
+    let Configuration { voters, outgoing, learners, next_voters, .. } = members;
+    let Configuration { members, incarnations, lives, .. } = members;
     let sets = [voters, outgoing, learners, next_voters.as_ref().unwrap_or(voters)];
     require(!voters.is_empty(), || "a configuration without voters".to_owned())?;
     for set in sets {
@@ -142,6 +143,8 @@ fn configuration(members: &Configuration) -> Checked {
     let is_one_change = next_voters.is_none() || outgoing.is_empty();
     require(is_one_change, || "next voters in a joint configuration".to_owned())?;
     require(members.len() <= 3 * MAX_NODES, || format!("{} addresses", members.len()))?;
+    require(incarnations.len() <= 3 * MAX_NODES, || format!("{} incarnations", incarnations.len()))?;
+    incarnations.keys().try_for_each(|id| node(*id))?;
     require(*lives <= MAX_LIVES, || format!("{lives} lives, and at most {MAX_LIVES} are possible"))?;
     for (id, Member { peer, client, life, incarnation: _ }) in members {
         node(*id)?;

@@ -82,8 +82,8 @@ pub struct Hello {
     /// The random number that the sender drew when its data directory was made: another one under the same id
     /// means a node that has lost its disk.
     pub incarnation: Incarnation,
-    /// The number of the life by which what is committed names the sender by its incarnation, when it knows of
-    /// one. Whose log is not that far takes its word.
+    /// The number of the life by which what is committed names the sender by its incarnation, when it knows
+    /// of one. Whose log is not that far takes its word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life: Option<u64>,
     /// The voters of the cluster's first configuration, as the sender has them on disk; none when it has
