@@ -337,9 +337,10 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         self.storage.has_lost_data()
     }
 
-    /// The number of the life by which what is committed names this node, if it knows of one.
+    /// The number of the newest life by which what is committed names this node, or did before this start, if
+    /// it knows of one.
     pub fn life(&self) -> Option<u64> {
-        self.storage.life()
+        self.raft.life(self.storage.identity().incarnation).max(self.storage.life())
     }
 
     /// Takes an event of a batch. Only [`Node::finish_batch`] lets anything leave, but for a client that

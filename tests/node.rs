@@ -495,7 +495,7 @@ fn who_came_back_with_another_folder_is_known_by_its_own_word_where_the_log_is_b
     // Once the log has come to a life, committed or not, that counts, and not what was before it.
     names(&mut harness, 2, Some((42, 2)));
     assert_eq!(harness.greet(4, 41, Some(1)), another(4, 41, 42));
-    assert_eq!(harness.greet(4, 43, Some(2)), another(4, 43, 42));
+    assert_eq!(harness.greet(4, 43, Some(2)), Ok(()), "one of two with this life is committed: its own");
     assert_eq!(harness.greet(4, 43, None), another(4, 43, 42));
     assert_eq!(harness.greet(4, 42, None), Ok(()));
     assert_eq!(harness.greet(4, 43, Some(3)), Ok(()));
@@ -515,7 +515,9 @@ fn who_has_joined_hears_a_stranger_until_its_log_names_the_one_that_is_meant() {
         assert_eq!(harness.greet(peer, incarnation, None), Ok(()), "it does not know any better");
     }
     harness.hear(2, 1, append(1, EntryId::NONE, vec![entry], 0)).expect("the disk is sound");
-    assert_eq!(harness.rim.turned_away.iter().map(|why| Err(*why)).collect::<Vec<_>>(), [another(4, 41, 40)]);
+    let (peer, shown, meant) = (NodeId(4), Incarnation(41), Incarnation(40));
+    let found_out = TurnedAway::FoundOut { peer, shown, meant };
+    assert_eq!(harness.rim.turned_away, [found_out]);
     let newer = |harness: &mut Harness| {
         let prev = id(1, 0);
         harness.hear(4, 9, append(1, prev, vec![], 0)).expect("the disk is sound");

@@ -38,6 +38,15 @@ pub enum TurnedAway {
         /// What the one has that is meant.
         meant: Incarnation,
     },
+    /// It was heard, and by now the log says who is meant by its number.
+    FoundOut {
+        /// It.
+        peer: NodeId,
+        /// What it has shown.
+        shown: Incarnation,
+        /// What the one has that is meant.
+        meant: Incarnation,
+    },
     /// It has lost its data, and the log does not name it yet as who it is now.
     NotLetIn {
         /// It.
@@ -49,7 +58,9 @@ impl TurnedAway {
     /// Who is not heard.
     pub fn peer(&self) -> NodeId {
         match self {
-            TurnedAway::Another { peer, .. } | TurnedAway::NotLetIn { peer } => *peer,
+            TurnedAway::Another { peer, .. }
+            | TurnedAway::FoundOut { peer, .. }
+            | TurnedAway::NotLetIn { peer } => *peer,
         }
     }
 }
@@ -62,6 +73,11 @@ impl fmt::Display for TurnedAway {
                 "{peer} has the incarnation {shown} and had {meant}: it lost its data directory, and must \
                  not vote under this id any more"
             ),
+            TurnedAway::FoundOut { peer, shown, meant } => write!(
+                f,
+                "the log says by now that {peer} is the one with the incarnation {meant}: what comes from \
+                 the one with {shown} counts no more"
+            ),
             TurnedAway::NotLetIn { peer } => {
                 write!(f, "{peer} has lost its data, and is to be let in again first")
             }
@@ -72,10 +88,16 @@ impl fmt::Display for TurnedAway {
 /// Those who have greeted this node.
 #[derive(Default)]
 pub(super) struct Greeted {
-    /// What each that was heard has shown last.
-    shown: BTreeMap<NodeId, (Incarnation, Option<u64>)>,
-    /// Those of whom it came to light later that another one is meant.
+    /// What each that was heard has shown, and not only last: two of one number may be connected.
+    shown: BTreeMap<(NodeId, Incarnation), Shown>,
+    /// Those of whom it came to light later that another one is meant. They have to greet again.
     strangers: BTreeSet<NodeId>,
+}
+
+#[derive(Clone, Copy)]
+struct Shown {
+    life: Option<u64>,
+    has_lost_data: bool,
 }
 
 impl Greeted {
@@ -85,25 +107,27 @@ impl Greeted {
     }
 
     fn greets(&mut self, greeting: &Greeting) {
-        self.shown.insert(greeting.peer, (greeting.incarnation, greeting.life));
-        self.strangers.remove(&greeting.peer);
+        let Greeting { peer, incarnation, life, has_lost_data, .. } = *greeting;
+        self.shown.insert((peer, incarnation), Shown { life, has_lost_data });
+        self.strangers.remove(&peer);
     }
 
     /// The log names others than before. Says who is found out by that.
     pub fn look_again(&mut self, raft: &RaftState) -> Vec<TurnedAway> {
         let mut found_out = Vec::new();
-        for (peer, (shown, life)) in self.shown.iter().map(|(peer, shown)| (*peer, *shown)) {
-            if let Recognition::Other(meant) = raft.recognise(peer, shown, life) {
-                found_out.extend(self.strangers.insert(peer).then_some(TurnedAway::Another {
-                    peer,
-                    shown,
-                    meant,
-                }));
-            } else {
-                self.strangers.remove(&peer);
+        for ((peer, shown), Shown { life, has_lost_data }) in &self.shown {
+            let (peer, shown) = (*peer, *shown);
+            if let Recognition::Other(meant) = raft.recognise(peer, shown, *life) {
+                found_out.push((shown, TurnedAway::FoundOut { peer, shown, meant }));
+            } else if *has_lost_data && !raft.is_let_in(peer, shown) {
+                found_out.push((shown, TurnedAway::NotLetIn { peer }));
             }
         }
-        found_out
+        for (shown, why) in &found_out {
+            self.shown.remove(&(why.peer(), *shown));
+            self.strangers.insert(why.peer());
+        }
+        found_out.into_iter().map(|(_, why)| why).collect()
     }
 }
 
@@ -117,7 +141,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     pub fn greet(&mut self, greeting: &Greeting) -> Result<Result<(), TurnedAway>, StorageError> {
         let Greeting { peer, incarnation: shown, life, newest_version, .. } = *greeting;
         let recognition = self.raft.recognise(peer, shown, life);
-        if recognition == Recognition::New {
+        // Who has lost its data is not the one that others may remember, but somebody new once it is let in.
+        if recognition == Recognition::New && !greeting.has_lost_data {
             self.remember(peer, shown)?;
         }
         if !matches!(recognition, Recognition::Other(_)) {
@@ -149,7 +174,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     fn let_in_again(&mut self, greeting: &Greeting) {
         let Some(Address { peer, client }) = greeting.address.clone() else { return };
         let member = Member { incarnation: Some(greeting.incarnation), ..Member::at(peer, client) };
-        if let Some(change) = self.raft.change_to_let_in(greeting.peer, member) {
+        let change = self.raft.change_to_let_in(greeting.peer, member);
+        if let Some(change) = change.filter(|change| self.outdated_member(change).is_none()) {
             self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
         }
     }

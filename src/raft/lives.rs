@@ -21,8 +21,8 @@ use crate::types::{Incarnation, Member, NodeId};
 /// What a node takes a peer for that has shown an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognition {
-    /// The one that is meant by its number, or one that does not belong to the cluster: it may have been
-    /// added while this node was away.
+    /// The one that is meant by its number; or one that does not belong to the cluster, or says that what is
+    /// committed names it: it may have been added while this node was away.
     Known,
     /// A member that is named by no incarnation and was not met before: it is the one from now on.
     New,
@@ -40,12 +40,13 @@ impl RaftState {
     /// without the two.
     ///
     /// Why it is safe to believe it: it speaks of an entry that is committed, and that this node lacks, since
-    /// lives are counted in the order of the log. Had it that entry, it would name the peer so itself, or by
-    /// a later life. Until it has it, this node may vote for the new one, as it may for anybody with a log as
-    /// good as its own, and may count the new one's vote, which comes only to logs that have the entry
-    /// (5.4.1): not to this node's. To follow it is to get the entry. Were an older life believed than the
-    /// log's, the vote could be that of a folder that is lost already and known by the log to be, and would
-    /// be counted beside the one that its successor gives to another candidate.
+    /// lives are counted in the order of the log. Had it that entry, it would either know that life to be
+    /// given, or name the peer so itself or by a later one. Until it has it, this node may vote for the new
+    /// one, as it may for anybody with a log as good as its own, and may count the new one's vote, which
+    /// comes only to logs that have the entry (5.4.1): not to this node's. To follow it is to get the entry.
+    /// Were an older life believed than the log's, the vote could be that of a folder that is lost already
+    /// and known by the log to be, and would be counted beside the one that its successor gives to another
+    /// candidate.
     pub fn recognise(&self, peer: NodeId, shown: Incarnation, life: Option<u64>) -> Recognition {
         let configuration = self.configuration();
         let named = configuration.incarnation_of(peer);
@@ -53,7 +54,8 @@ impl RaftState {
             return Recognition::Known;
         }
         let life_named = configuration.members.get(&peer).and_then(|member| member.life);
-        if life > life_named {
+        let is_given = life <= Some(self.committed_configuration().lives);
+        if !is_given && life >= life_named {
             return Recognition::Known;
         }
         match named.or_else(|| self.remembered.get(&peer).copied()) {
@@ -89,13 +91,20 @@ impl RaftState {
     /// data is not heard before: its greetings are what moves it on, and one that is heard does not greet
     /// again.
     pub fn is_let_in(&self, peer: NodeId, shown: Incarnation) -> bool {
-        self.configuration().incarnation_of(peer) == Some(shown)
+        self.has_joined_as(peer, shown)
     }
 
     /// Whether this node's log names it by this incarnation of its own: then it may vote, if it could not
     /// before.
     pub fn is_named(&self, own: Incarnation) -> bool {
-        self.configuration().incarnation_of(self.id) == Some(own)
+        self.has_joined_as(self.id, own)
+    }
+
+    /// Whether an entry made somebody a member that has this incarnation. That others know a voter by it does
+    /// not suffice: a leader that never met it, but what came after it, would give that one its vote.
+    fn has_joined_as(&self, id: NodeId, incarnation: Incarnation) -> bool {
+        let named = self.configuration().members.get(&id);
+        named.is_some_and(|member| member.incarnation == Some(incarnation))
     }
 
     /// The number of the life by which what is committed names this node with this incarnation of its own:

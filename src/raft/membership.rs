@@ -313,9 +313,9 @@ impl RaftState {
     /// for ever. Its log is newer from then on than any that ends before it was added, so whoever knows only
     /// of the old one gets no vote of it (paper 5.4.1).
     ///
-    /// And with those of all others that this node knows: who joins has met nobody before, and
-    /// would take a voter that has lost its data, and was wrongly started as a new cluster's, for the one
-    /// that all others remember.
+    /// The entry also names all voters that no entry named before, by the incarnations that this node
+    /// remembers: who joins has met nobody, and would take a voter that has lost its data, and was wrongly
+    /// started as a new cluster's, for the one that all others remember.
     fn with_names(&self, next_voters: &BTreeSet<NodeId>) -> Option<Configuration> {
         let current = self.configurations.current();
         let mut named = current.clone();
@@ -332,7 +332,7 @@ impl RaftState {
         if named.lives == current.lives {
             return None;
         }
-        let unnamed = current.members().filter(|id| named.incarnation_of(*id).is_none());
+        let unnamed = current.voters().filter(|id| named.incarnation_of(*id).is_none());
         let known = unnamed.filter_map(|id| Some((id, *self.remembered.get(&id)?)));
         named.incarnations.extend(known.collect::<Vec<_>>());
         Some(named)
@@ -687,6 +687,22 @@ mod tests {
         let named = raft.configuration();
         assert_eq!(named.members[&NodeId(2)].incarnation, Some(Incarnation(7)));
         assert!(named.learners.contains(&NodeId(2)), "and not before it has the log is it a voter: {named}");
+    }
+
+    /// A leader that never met a voter remembers what came after it, and names it so when somebody else
+    /// joins. That gives the newer one no vote: what was there before it may have voted and acknowledged.
+    #[test]
+    fn who_is_known_by_what_a_leader_remembers_has_not_joined() {
+        let mut raft = started(&[1], true);
+        let mut output = Output::default();
+        raft.step(Input::Remembered { peer: NodeId(1), incarnation: Incarnation(5) }, &mut output);
+        pass(&mut raft, 20);
+        raft.step(Input::ChangeMembers { request: 1, change: change(&[2], &[]) }, &mut output);
+        raft.step(Input::Met { peer: NodeId(2), incarnation: Incarnation(7) }, &mut output);
+        pass(&mut raft, 5);
+        assert_eq!(raft.configuration().incarnation_of(NodeId(1)), Some(Incarnation(5)));
+        assert!(!raft.is_named(Incarnation(5)) && !raft.is_let_in(NodeId(1), Incarnation(5)));
+        assert!(raft.is_let_in(NodeId(2), Incarnation(7)));
     }
 
     /// Who joins has met nobody: it learns from the log whom the others remember.

@@ -77,7 +77,8 @@ pub enum Input {
         /// What it has shown.
         incarnation: Incarnation,
     },
-    /// This node remembers, durably, by which random number one is to be told that it has met; or its own.
+    /// The random number of a peer's folder is on this node's disk, and what it is told by from now on; or
+    /// this is the node's own.
     Remembered {
         /// Which.
         peer: NodeId,
@@ -161,7 +162,8 @@ pub struct RaftState {
     pub(super) may_vote: bool,
     /// The incarnation that each peer has shown last.
     pub(super) met: BTreeMap<NodeId, Incarnation>,
-    /// The incarnation that each peer has shown first, in this start or an earlier one; and this node's own.
+    /// The incarnation that each peer has shown first since it last left the cluster, in this start or an
+    /// earlier one; and this node's own.
     pub(super) remembered: BTreeMap<NodeId, Incarnation>,
     pub(super) settings: Settings,
     pub(super) random: Random,

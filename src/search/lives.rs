@@ -131,7 +131,8 @@ impl Core {
         let (raft, peers) = (&mut self.raft, &mut self.disk.folder.peers);
         let incarnation = SECOND;
         let recognition = raft.recognise(peer, incarnation, life);
-        if recognition == Recognition::New {
+        let has_lost_data = !rules.wiped_join && life.is_none();
+        if recognition == Recognition::New && !has_lost_data {
             peers.insert(peer, incarnation);
             raft.step(Input::Remembered { peer, incarnation }, output);
         }

@@ -40,22 +40,52 @@ struct Shared {
     open: AtomicUsize,
 }
 
+/// A peer that is heard.
+struct Greeter {
+    hello: Hello,
+    /// See [`PeerConnection`].
+    endings: u64,
+}
+
 /// The connection of each peer: a newer one replaces it.
 #[derive(Clone, Default)]
-pub(super) struct PeerConnections(Arc<Mutex<BTreeMap<NodeId, TcpStream>>>);
+pub(super) struct PeerConnections(Arc<Mutex<BTreeMap<NodeId, PeerConnection>>>);
+
+#[derive(Default)]
+struct PeerConnection {
+    stream: Option<TcpStream>,
+    /// How often it was ended because the peer was not heard any more. Whoever greeted before that and is
+    /// connected after it is to greet again.
+    endings: u64,
+}
 
 impl PeerConnections {
-    /// A peer that connects again has given up its earlier connection, whatever this side thinks of it.
-    fn replace(&self, peer: NodeId, stream: TcpStream) {
-        end(self.lock().insert(peer, stream));
+    /// Before a greeting is judged: to be given back when its connection begins.
+    fn endings(&self, peer: NodeId) -> u64 {
+        self.lock().entry(peer).or_default().endings
+    }
+
+    /// A peer that connects again has given up its earlier connection, whatever this side thinks of it. Fails
+    /// when its greeting does not count any more.
+    fn replace(&self, peer: NodeId, stream: TcpStream, endings: u64) -> Result<(), String> {
+        let mut connections = self.lock();
+        let connection = connections.entry(peer).or_default();
+        if connection.endings != endings {
+            return Err("another one is meant by its number".to_owned());
+        }
+        end(connection.stream.replace(stream));
+        Ok(())
     }
 
     /// Ends the connection of a peer that is not heard any more.
     pub fn end(&self, peer: NodeId) {
-        end(self.lock().remove(&peer));
+        let mut connections = self.lock();
+        let connection = connections.entry(peer).or_default();
+        connection.endings += 1;
+        end(connection.stream.take());
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, TcpStream>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, PeerConnection>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,10 +124,11 @@ impl PeerListener {
 impl Shared {
     fn serve(&self, stream: TcpStream, address: SocketAddr) {
         match self.greet(&stream) {
-            Ok((hello, lines)) => {
+            Ok((greeter, lines)) => {
+                let hello = &greeter.hello;
                 let peer = hello.from;
                 tracing::info!(%peer, %address, peer_boot = hello.boot, "{peer} connected");
-                let trouble = self.read_lines(&hello, &stream, lines);
+                let trouble = self.read_lines(&greeter, &stream, lines);
                 tracing::info!(%peer, %address, "connection from {peer} ended: {trouble}");
             }
             Err(trouble) => {
@@ -108,7 +139,7 @@ impl Shared {
     }
 
     /// Hears who it is, and answers.
-    fn greet(&self, stream: &TcpStream) -> Result<(Hello, LineReader<TcpStream>), String> {
+    fn greet(&self, stream: &TcpStream) -> Result<(Greeter, LineReader<TcpStream>), String> {
         let own = &self.listener.own;
         let prepare = || -> std::io::Result<TcpStream> {
             stream.set_nodelay(true)?;
@@ -119,7 +150,7 @@ impl Shared {
         let mut lines = LineReader::new(reading, max_peer_line_bytes(self.listener.max_line_bytes));
         let line = next_line(&mut lines, GREETING_TIMEOUT)?;
         let verdict = match decode_greeting(&line).map_err(|error| error.to_string())? {
-            Decoded::Line(PeerLine::Hello(hello)) => self.judge(&hello).map(|()| hello),
+            Decoded::Line(PeerLine::Hello(hello)) => self.judge(hello),
             Decoded::Line(_) | Decoded::Unknown { .. } => return Err("expected a hello".to_owned()),
         };
         let answer = match &verdict {
@@ -134,10 +165,10 @@ impl Shared {
         let mut out = Vec::new();
         answer.encode(&mut out);
         (&*stream).write_all(&out).map_err(|error| error.to_string())?;
-        verdict.map(|hello| (hello, lines))
+        verdict.map(|greeter| (greeter, lines))
     }
 
-    fn judge(&self, hello: &Hello) -> Result<(), String> {
+    fn judge(&self, hello: Hello) -> Result<Greeter, String> {
         let own = &self.listener.own;
         let peer = hello.from;
         if hello.version != PROTOCOL_VERSION {
@@ -171,15 +202,18 @@ impl Shared {
             address: hello.address.clone(),
             has_lost_data: hello.has_lost_data,
         };
-        check_greeting(&self.listener.inbox, greeting)
+        let endings = self.listener.connections.endings(peer);
+        check_greeting(&self.listener.inbox, greeting)?;
+        Ok(Greeter { hello, endings })
     }
 
     /// Reads until the connection breaks or is replaced; says why it ended.
-    fn read_lines(&self, hello: &Hello, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
-        let peer = hello.from;
-        if let Err(error) = self.is_current(peer, stream) {
-            return error.to_string();
+    fn read_lines(&self, greeter: &Greeter, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
+        if let Err(trouble) = self.is_current(greeter, stream) {
+            return trouble;
         }
+        let hello = &greeter.hello;
+        let peer = hello.from;
         let me = self.listener.own.from;
         loop {
             let term = self.listener.inbox.standing.term();
@@ -230,10 +264,13 @@ impl Shared {
     }
 
     /// This is the peer's connection from now on.
-    fn is_current(&self, peer: NodeId, stream: &TcpStream) -> std::io::Result<()> {
-        stream.set_read_timeout(Some(SILENCE_TIMEOUT))?;
-        stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
-        self.listener.connections.replace(peer, stream.try_clone()?);
-        Ok(())
+    fn is_current(&self, greeter: &Greeter, stream: &TcpStream) -> Result<(), String> {
+        let prepare = || -> std::io::Result<TcpStream> {
+            stream.set_read_timeout(Some(SILENCE_TIMEOUT))?;
+            stream.set_write_timeout(Some(SILENCE_TIMEOUT))?;
+            stream.try_clone()
+        };
+        let stream = prepare().map_err(|error| error.to_string())?;
+        self.listener.connections.replace(greeter.hello.from, stream, greeter.endings)
     }
 }

@@ -45,11 +45,11 @@ impl Standing {
 
     /// A batch has ended.
     pub fn learn(&self, node: &Node<FileDisk, Ticket>) {
+        self.learn_founding(node.raft().configuration());
         let Standing(parts) = self;
         parts.term.store(node.raft().term().0, Ordering::Relaxed);
         parts.life.store(node.life().unwrap_or(NO_LIFE), Ordering::Relaxed);
         parts.has_lost_data.store(node.has_lost_data(), Ordering::Relaxed);
-        self.learn_founding(node.raft().configuration());
     }
 
     fn learn_founding(&self, configuration: &Configuration) {

@@ -120,7 +120,7 @@ impl Machine {
             attempted: None,
             lost: None,
             condition: Condition::Sound,
-            incarnation: Incarnation(1_000 + u64::from(id.0)),
+            incarnation: first_incarnation(id),
             last_boot: 0,
             tick_ms: TICK_MS,
             is_paused: false,
@@ -147,7 +147,10 @@ impl Machine {
             life: process.and_then(|process| process.node.life()),
             newest_version: NEWEST_VERSION,
             address: None,
-            has_lost_data: process.is_some_and(|process| process.node.has_lost_data()),
+            has_lost_data: match process {
+                Some(process) => process.node.has_lost_data(),
+                None => incarnation == self.incarnation && self.condition == Condition::Rejoins,
+            },
         }
     }
 
@@ -359,6 +362,11 @@ impl Machine {
             error,
         })
     }
+}
+
+/// Of a node's first folder.
+pub(super) fn first_incarnation(id: NodeId) -> Incarnation {
+    Incarnation(1_000 + u64::from(id.0))
 }
 
 fn new_disk(lies: bool) -> MemoryDisk {

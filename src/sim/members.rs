@@ -5,6 +5,7 @@
 //! Each of them shares a node of every two quorums with the one before (paper section 6). What breaks when
 //! one does not (two leaders, a lost entry) is for the other checks.
 
+use super::machine::first_incarnation;
 use super::operator::change;
 use super::sometimes::Sometimes;
 use super::{Checked, Violation};
@@ -116,7 +117,7 @@ impl Members {
 }
 
 /// Whether all that is new is by which incarnations nodes are to be told from others of their numbers: of
-/// learners each with a life that nobody had before, of others those who had none.
+/// learners each with a life that nobody had before, of voters those who had none, by their first folders.
 fn names_somebody(before: &Configuration, next: &Configuration) -> bool {
     let mut named = before.clone();
     for (id, member) in next.members.iter().filter(|(id, _)| before.learners.contains(id)) {
@@ -126,7 +127,8 @@ fn names_somebody(before: &Configuration, next: &Configuration) -> bool {
     }
     let unnamed = before.members().filter(|id| before.incarnation_of(*id).is_none());
     named.incarnations.extend(unnamed.filter_map(|id| Some((id, *next.incarnations.get(&id)?))));
-    named == *next && named != *before
+    let are_the_first = next.incarnations.iter().all(|(id, it)| *it == first_incarnation(*id));
+    named == *next && named != *before && are_the_first
 }
 
 /// Whether this is the first step of that change. Adding nobody and removing learners only gives a change up.

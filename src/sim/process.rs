@@ -182,7 +182,9 @@ impl Process {
             match news {
                 FromPeer::Message(envelope, greeting) => {
                     // What was under way over a connection that stood arrives, whoever came after its sender.
-                    if self.hears(&greeting)? || self.heard.contains_key(&greeting.peer) {
+                    let peer = &greeting.peer;
+                    let stands = self.heard.contains_key(peer) && self.node.raft().met().contains_key(peer);
+                    if stands || self.hears(&greeting)? {
                         self.node.take(Event::Peer(envelope), recorder);
                     }
                 }

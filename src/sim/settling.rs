@@ -6,10 +6,11 @@ use super::clients::Client;
 use super::faults::FaultClass;
 use super::machine::{Condition, Machine};
 use super::plan::{ELECTION_TIMEOUT_MS, Heal, TICK_MS};
+use super::process::Ticket;
 use super::weather::Weather;
 use super::world::World;
 use super::{Checked, Violation};
-use crate::node::Event;
+use crate::node::{Event, Operation};
 use crate::raft::RoleName;
 use crate::types::{NodeId, Term};
 use std::collections::BTreeSet;
@@ -143,12 +144,12 @@ impl World {
         Ok(live)
     }
 
-    /// What operators have asked for and no node has looked at yet is not asked for any more: other members
-    /// could need a majority of which some stay out.
+    /// Changes that operators have asked for and no node has looked at yet are not asked for any more: other
+    /// members could need a majority of which some stay out.
     fn withdraw_changes(&mut self) {
         for machine in self.machines.values_mut() {
             if let Some(process) = &mut machine.process {
-                process.clients_inbox.retain(|event| !matches!(event, Event::Operation { .. }));
+                process.clients_inbox.retain(|event| !is_change(event));
             }
         }
     }
@@ -256,6 +257,10 @@ impl World {
         self.tell(|| format!("served within {took_ms} ms {when}"));
         Ok(())
     }
+}
+
+fn is_change(event: &Event<Ticket>) -> bool {
+    matches!(event, Event::Operation { operation: Operation::ChangeMembers(_), .. })
 }
 
 fn leads(machine: &Machine) -> bool {

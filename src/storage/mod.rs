@@ -239,8 +239,8 @@ impl<D: Disk> Storage<D> {
         self.do_or_give_up(|storage| storage.identity.begin_life(&mut storage.disk, life))
     }
 
-    /// The number of the life by which what is committed names this node: none in a folder of the cluster's
-    /// first nodes, or when that is not known yet.
+    /// The number of the life that this folder began when what is committed named it first: none in a folder
+    /// of the cluster's first nodes, or when that is not known yet.
     pub fn life(&self) -> Option<u64> {
         Some(self.identity.boot / STARTS_A_LIFE).filter(|life| *life > 0)
     }
