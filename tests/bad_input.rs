@@ -263,6 +263,32 @@ fn large_writes_that_wait_for_a_leader_are_refused_before_they_fill_the_memory()
     assert_eq!(cluster.connect(survivor).ask(r#"{"op":"get","key":"x"}"#)["value"], Value::Null);
 }
 
+/// Readers share a thread, in which nobody may wait for one client's turn.
+#[test]
+fn a_client_that_has_to_wait_for_its_turn_does_not_hold_up_others() {
+    let mut cluster = Cluster::start(3);
+    let (survivor, _) = cluster.follower_and_leader();
+    cluster.others(survivor).into_iter().for_each(|node| cluster.kill(node));
+    let mut waiting = cluster.connect(survivor);
+    // Without a leader the write waits until its time is up, and the read for the write.
+    waiting.send(r#"{"op":"set","key":"x","value":1,"id":1}"#);
+    waiting.send(r#"{"op":"get","key":"x","id":2}"#);
+    waiting.send(r#"{"op":"status","id":3}"#);
+    let first = std::thread::spawn(move || {
+        let answers: Vec<Value> = (0..3).map(|_| waiting.answer()).collect();
+        answers
+    });
+    for _ in 0..2 {
+        let mut other = cluster.connect(survivor);
+        for _ in 0..3 {
+            assert_eq!(code(&other.ask(r#"{"op":"get","key":"x","stale":true}"#)), "ok");
+        }
+    }
+    assert!(!first.is_finished(), "it was waited for");
+    let ids: Vec<Value> = first.join().expect("answers").iter().map(|answer| answer["id"].clone()).collect();
+    assert_eq!(ids, [1, 2, 3].map(Value::from));
+}
+
 #[test]
 fn five_hundred_idle_and_dripping_connections_leave_the_others_served() {
     let mut cluster = Cluster::start(3);

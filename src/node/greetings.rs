@@ -174,8 +174,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     fn let_in_again(&mut self, greeting: &Greeting) {
         let Some(Address { peer, client }) = greeting.address.clone() else { return };
         let member = Member { incarnation: Some(greeting.incarnation), ..Member::at(peer, client) };
-        let change = self.raft.change_to_let_in(greeting.peer, member);
-        if let Some(change) = change.filter(|change| self.outdated_member(change).is_none()) {
+        if let Some(change) = self.raft.change_to_let_in(greeting.peer, member) {
             self.raft.step(Input::ChangeMembers { request: 0, change }, &mut self.output);
         }
     }

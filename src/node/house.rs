@@ -36,7 +36,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// A member that does not know, as far as it is known here, what an entry that changes members is. It
     /// would have to stop there: a rolling upgrade comes first, to its end. Whoever is to leave may stop: it
     /// is often gone already.
-    pub(super) fn outdated_member(&self, change: &MemberChange) -> Option<NodeId> {
+    fn outdated_member(&self, change: &MemberChange) -> Option<NodeId> {
         let knows = |id: NodeId| {
             id == self.raft.id() || self.versions.get(&id).is_some_and(|newest| *newest >= MEMBERS_VERSION)
         };

@@ -127,6 +127,11 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a request could open its slot now.
+    pub fn may_open(&self, turn: Turn) -> bool {
+        self.lock().may_open(turn)
+    }
+
     /// Opens the next slot if it is the request's turn and there is room; none otherwise.
     pub fn try_open(self: &Arc<Connection>, id: &Option<RequestKey>, turn: Turn) -> Option<Slot> {
         let mut state = self.lock();

@@ -7,7 +7,8 @@
 //!   snapshots          a view of the store           views                   snapshot files, raft's inbox
 //!   peer-sender xN     its connection out            its queue, time         the peer's socket
 //!   peer-reader xN     its connection in             the socket              raft's inbox
-//!   client-reader      its connection's turn         the socket              raft's inbox, the socket
+//!   client-readers     readers that need not wait    clients' sockets        raft's inbox, the sockets
+//!   client-reader      the turn of one that must     the socket              raft's inbox, the socket
 //!   client-writer      what the socket did not take  slots, deadlines        the socket
 //!   main               the end of the process        every thread            exit
 //! ```
@@ -19,6 +20,7 @@
 mod accept;
 mod assembly;
 mod client_listener;
+mod client_reader;
 mod connection;
 mod ending;
 mod kv_thread;
@@ -28,6 +30,7 @@ mod peer_link;
 mod peer_listener;
 mod peer_sender;
 mod raft_thread;
+mod shared_readers;
 mod snapshot_thread;
 mod socket;
 mod standing;

@@ -1,7 +1,7 @@
 //! What the standard library does not do with sockets.
 
 use nix::errno::Errno;
-use nix::sys::socket::{Backlog, MsgFlags, listen, send};
+use nix::sys::socket::{Backlog, MsgFlags, listen, recv, send};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -27,4 +27,9 @@ pub(super) fn send_what_fits(stream: &TcpStream, bytes: &[u8]) -> usize {
         }
     }
     sent
+}
+
+/// Reads what has come. Fails with `WouldBlock` when that is nothing.
+pub(super) fn recv_what_is_there(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
 }

@@ -135,6 +135,11 @@ impl<R: Read> LineReader<R> {
         &self.source
     }
 
+    /// The same, to change how it is read from.
+    pub fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
     /// Moves the unfinished line to the front and sees to room for one read behind it.
     fn make_room(&mut self) {
         if self.start > 0 {
