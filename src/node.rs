@@ -270,8 +270,7 @@ pub struct Node<D: Disk, T> {
     to_install: Option<SnapshotMeta>,
     /// The members that were looked at last.
     members_kept: Arc<Configuration>,
-    /// The newest version that each peer knows, as it said when it connected last.
-    versions: BTreeMap<NodeId, u32>,
+    /// What peers have said of themselves.
     greeted: Greeted,
     /// The application waits for work.
     is_polling: bool,
@@ -307,7 +306,6 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
             received: None,
             to_install: None,
             members_kept: Arc::default(),
-            versions: BTreeMap::new(),
             greeted: Greeted::default(),
             settings,
             is_polling: false,

@@ -92,6 +92,8 @@ pub(super) struct Greeted {
     shown: BTreeMap<(NodeId, Incarnation), Shown>,
     /// Those of whom it came to light later that another one is meant. They have to greet again.
     strangers: BTreeSet<NodeId>,
+    /// The newest version that each knows, as it said when it connected last.
+    newest_versions: BTreeMap<NodeId, u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -107,9 +109,15 @@ impl Greeted {
     }
 
     fn greets(&mut self, greeting: &Greeting) {
-        let Greeting { peer, incarnation, life, has_lost_data, .. } = *greeting;
+        let Greeting { peer, incarnation, life, newest_version, has_lost_data, .. } = *greeting;
+        self.newest_versions.insert(peer, newest_version);
         self.shown.insert((peer, incarnation), Shown { life, has_lost_data });
         self.strangers.remove(&peer);
+    }
+
+    /// The newest version that a peer has said it knows.
+    pub fn newest_version(&self, peer: NodeId) -> Option<u32> {
+        self.newest_versions.get(&peer).copied()
     }
 
     /// The log names others than before. Says who is found out by that.
@@ -139,7 +147,7 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// another. It is not turned away: it may have been added while this node was away. A leader lets those
     /// in again that have lost their data, step by step with their greetings.
     pub fn greet(&mut self, greeting: &Greeting) -> Result<Result<(), TurnedAway>, StorageError> {
-        let Greeting { peer, incarnation: shown, life, newest_version, .. } = *greeting;
+        let Greeting { peer, incarnation: shown, life, .. } = *greeting;
         let recognition = self.raft.recognise(peer, shown, life);
         // Who has lost its data is not the one that others may remember, but somebody new once it is let in.
         if recognition == Recognition::New && !greeting.has_lost_data {
@@ -157,12 +165,12 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
         if greeting.has_lost_data && !self.raft.is_let_in(peer, shown) {
             return Ok(Err(TurnedAway::NotLetIn { peer }));
         }
-        self.versions.insert(peer, newest_version);
         self.greeted.greets(greeting);
         Ok(Ok(()))
     }
 
-    /// By what it has shown, a peer is told from others from now on; durable when this returns.
+    /// By what it has shown, a peer is told from others from now on; durable when this returns. Nothing
+    /// happens where another is remembered: the log says when that is over.
     pub(super) fn remember(&mut self, peer: NodeId, incarnation: Incarnation) -> Result<(), StorageError> {
         if self.storage.remember_peer(peer, incarnation)? == RememberedPeer::Remembered {
             self.raft.step(Input::Remembered { peer, incarnation }, &mut self.output);

@@ -38,7 +38,8 @@ impl<D: Disk<File: Send + 'static>, T> Node<D, T> {
     /// is often gone already.
     fn outdated_member(&self, change: &MemberChange) -> Option<NodeId> {
         let knows = |id: NodeId| {
-            id == self.raft.id() || self.versions.get(&id).is_some_and(|newest| *newest >= MEMBERS_VERSION)
+            id == self.raft.id()
+                || self.greeted.newest_version(id).is_some_and(|newest| newest >= MEMBERS_VERSION)
         };
         let mut staying = self.raft.configuration().members().filter(|id| !change.remove.contains(id));
         staying.find(|id| !knows(*id))

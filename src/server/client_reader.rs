@@ -87,9 +87,8 @@ enum Front {
     End,
 }
 
-/// What becomes of a reader that shares its thread.
-pub(super) enum Shared {
-    GoesOn,
+/// Why a reader does not share its thread any more.
+pub(super) enum Parting {
     /// It needs a thread of its own.
     Waits,
     Stops(Stop),
@@ -141,12 +140,12 @@ impl ClientReader {
     }
 
     /// Something has come: takes all requests of it that need not wait. What is for the raft thread is added
-    /// to `batch`.
-    pub fn read_shared(&mut self, batch: &mut Vec<Event<Ticket>>) -> Shared {
+    /// to `batch`. None as long as the reader can go on so.
+    pub fn read_shared(&mut self, batch: &mut Vec<Event<Ticket>>) -> Option<Parting> {
         self.lines.source_mut().waits = false;
-        let shared = match self.lines.fill() {
-            Err(error) if !is_timeout(&error) => Shared::Stops(Stop::Failed(error)),
-            Err(_) => Shared::GoesOn,
+        let parting = match self.lines.fill() {
+            Err(error) if !is_timeout(&error) => Some(Parting::Stops(Stop::Failed(error))),
+            Err(_) => None,
             Ok(()) => {
                 self.last_heard = Instant::now();
                 self.take_what_need_not_wait()
@@ -154,25 +153,25 @@ impl ClientReader {
         };
         self.answers.send();
         batch.append(&mut self.batch);
-        shared
+        parting
     }
 
-    fn take_what_need_not_wait(&mut self) -> Shared {
+    fn take_what_need_not_wait(&mut self) -> Option<Parting> {
         loop {
             match self.front() {
                 Front::Request(request) if self.has_to_wait(&request) => {
                     self.pending = Some(request);
-                    return Shared::Waits;
+                    return Some(Parting::Waits);
                 }
                 Front::Request(request) => {
                     if self.take(request).is_none() {
-                        return Shared::Stops(Stop::Over);
+                        return Some(Parting::Stops(Stop::Over));
                     }
                 }
-                Front::NeedsMore => return Shared::GoesOn,
+                Front::NeedsMore => return None,
                 // What still comes is waited for.
-                Front::TooLong => return Shared::Waits,
-                Front::End => return Shared::Stops(Stop::Ended),
+                Front::TooLong => return Some(Parting::Waits),
+                Front::End => return Some(Parting::Stops(Stop::Ended)),
             }
         }
     }

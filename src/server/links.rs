@@ -154,7 +154,7 @@ impl Rim<Ticket> for Links {
 
     fn turn_away(&mut self, why: &TurnedAway) {
         let peer = why.peer();
-        tracing::warn!(%peer, "{why}");
+        tracing::info!(%peer, "{why}");
         self.connections.end(peer);
         // The writer ends with its link, and the next one greets.
         self.peers.remove(&peer);

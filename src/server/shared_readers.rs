@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Nothing here waits for a single client: bytes are taken as far as they are there, and whoever would have
-//! to wait goes on in a thread of its own. A raft thread that is full makes all readers wait, as it must.
+//! to wait goes on in a thread of its own. A raft or KV thread that is full makes all readers wait.
 //! Where there is no epoll, each reader has its own thread from the beginning.
 
 use super::client_listener::ClientListener;
@@ -55,7 +55,7 @@ fn read_alone(endings: &Endings, reader: ClientReader) -> io::Result<()> {
 mod linux {
     use super::read_alone;
     use crate::server::client_listener::{ClientListener, LOOK_INTERVAL};
-    use crate::server::client_reader::{ClientReader, Shared};
+    use crate::server::client_reader::{ClientReader, Parting};
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use std::collections::BTreeMap;
     use std::io;
@@ -120,22 +120,19 @@ mod linux {
                     Err(nix::errno::Errno::EINTR) => 0,
                     Err(error) => return format!("clients' connections cannot be waited for: {error}"),
                 };
-                let mut rest = Vec::new();
+                let mut parting = Vec::new();
                 for event in &events[..count] {
                     let key = event.data();
                     let Some(reader) = self.reader(key) else { continue };
-                    match reader.read_shared(&mut batch) {
-                        Shared::GoesOn => {}
-                        other => rest.push((key, other)),
-                    }
+                    parting.extend(reader.read_shared(&mut batch).map(|why| (key, why)));
                 }
                 // What others wait for is on its way before anything else is done.
                 if !batch.is_empty() && self.listener.inbox.clients.send(std::mem::take(&mut batch)).is_err()
                 {
                     return "the raft thread is gone".to_owned();
                 }
-                for (key, what) in rest {
-                    self.part_with(key, what);
+                for (key, why) in parting {
+                    self.part_with(key, why);
                 }
                 if looked_at.elapsed() >= LOOK_INTERVAL || self.listener.open_clients.is_closing() {
                     self.look(looked_at.elapsed());
@@ -161,19 +158,18 @@ mod linux {
             self.take_arrivals();
             let stops = self.readers.iter_mut().filter_map(|(key, it)| Some((*key, it.look_shared(passed)?)));
             for (key, stop) in stops.collect::<Vec<_>>() {
-                self.part_with(key, Shared::Stops(stop));
+                self.part_with(key, Parting::Stops(stop));
             }
         }
 
         /// A reader does not share this thread any more.
-        fn part_with(&mut self, key: u64, what: Shared) {
+        fn part_with(&mut self, key: u64, why: Parting) {
             let Some(mut reader) = self.readers.remove(&key) else { return };
             // It was added; and if it is gone, it is not waited for either.
             let _ = self.queue.epoll.delete(reader.stream());
-            match what {
-                Shared::GoesOn => {}
-                Shared::Stops(stop) => reader.stop(&stop),
-                Shared::Waits => {
+            match why {
+                Parting::Stops(stop) => reader.stop(&stop),
+                Parting::Waits => {
                     let connection = reader.connection();
                     if let Err(error) = read_alone(&self.listener.endings, reader) {
                         tracing::warn!("cannot start a thread for a client's connection: {error}");
