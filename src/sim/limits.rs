@@ -7,15 +7,31 @@ use super::process::{Batch, Effect, Process};
 use super::{Checked, Violation};
 use crate::node::{LogLimits, NodeSettings, Work};
 use crate::raft::{Body, RoleName, Settings};
-use crate::types::{Entry, NodeId, SnapshotLine};
+use crate::types::{Entry, Index, NodeId, SnapshotLine};
 use std::collections::BTreeMap;
 
 /// The limits of a run.
 pub(super) struct Limits {
     core: Settings,
     node: NodeSettings,
-    /// Since when a process has had a log that is much too long.
-    too_long_since_ms: BTreeMap<(NodeId, u64), u64>,
+    /// By node and life.
+    applied: BTreeMap<(NodeId, u64), Applied>,
+}
+
+/// What a process has applied and still has in its log. It is counted once: what is applied does not change.
+struct Applied {
+    /// The log's base, and the last entry that is counted.
+    base: Index,
+    last: Index,
+    bytes: usize,
+    /// Since when this has been much too long.
+    too_long_since_ms: Option<u64>,
+}
+
+impl Applied {
+    fn after(base: Index) -> Applied {
+        Applied { base, last: base, bytes: 0, too_long_since_ms: None }
+    }
 }
 
 /// A log that is so many times as long as it should be may wait for nobody any more.
@@ -25,7 +41,7 @@ const LOG_PATIENCE_MS: u64 = 12_000;
 
 impl Limits {
     pub fn of(plan: &Plan) -> Limits {
-        Limits { core: plan.settings(), node: plan.node_settings(), too_long_since_ms: BTreeMap::new() }
+        Limits { core: plan.settings(), node: plan.node_settings(), applied: BTreeMap::new() }
     }
 
     /// After a batch of node `id`, before its effects are carried out.
@@ -79,17 +95,23 @@ impl Limits {
     fn log_is_bounded(&mut self, machine: &Machine, now_ms: u64) -> Checked {
         let Some(process) = &machine.process else { return Ok(()) };
         let (id, raft) = (machine.id, process.node.raft());
-        let count = usize::try_from(raft.last_applied().0 - raft.log().base().index.0).unwrap_or(0);
+        let (base, last) = (raft.log().base().index, raft.last_applied());
+        let count = |from: Index| usize::try_from(last.0 - from.0).unwrap_or(0);
+        let applied = self.applied.entry((id, machine.life)).or_insert(Applied::after(base));
+        if applied.base != base {
+            *applied = Applied { too_long_since_ms: applied.too_long_since_ms, ..Applied::after(base) };
+        }
+        let new = raft.log().after(applied.last).iter().take(count(applied.last));
+        applied.bytes += new.map(Entry::size_bytes).sum::<usize>();
+        applied.last = last;
         let LogLimits { bytes: max_bytes, entries: max_entries } = self.node.log_limits;
-        let entries = raft.log().after(raft.log().base().index).iter().take(count);
-        let bytes: usize = entries.map(Entry::size_bytes).sum();
         let is_much = |size: usize, limit: u64| size as u64 > limit.saturating_mul(MUCH_TOO_LONG);
-        let since = &mut self.too_long_since_ms;
+        let (count, bytes) = (count(base), applied.bytes);
         if !is_much(count, max_entries) && !is_much(bytes, max_bytes) {
-            since.remove(&(id, machine.life));
+            applied.too_long_since_ms = None;
             return Ok(());
         }
-        let since_ms = *since.entry((id, machine.life)).or_insert(now_ms);
+        let since_ms = *applied.too_long_since_ms.get_or_insert(now_ms);
         if now_ms - since_ms <= LOG_PATIENCE_MS {
             return Ok(());
         }
@@ -99,7 +121,7 @@ impl Limits {
 
     /// A paused process cannot do anything about its log.
     pub fn was_paused(&mut self, machine: &Machine) {
-        self.too_long_since_ms.remove(&(machine.id, machine.life));
+        self.applied.remove(&(machine.id, machine.life));
     }
 
     fn too_long(&self, body: &Body) -> Option<String> {

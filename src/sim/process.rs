@@ -52,7 +52,7 @@ impl Recorder {
 }
 
 pub(super) fn log_syncs(disk: &MemoryDisk) -> u64 {
-    disk.syncs_of("log-")
+    disk.syncs_of("log")
 }
 
 impl Rim<Ticket> for Recorder {

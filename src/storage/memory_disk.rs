@@ -52,7 +52,7 @@ struct State {
     synced_names: Names,
     /// How many operations there were, failed ones included.
     operations: u64,
-    /// How often each file was synced that has been.
+    /// How often files of each kind were synced.
     syncs: BTreeMap<String, u64>,
     /// Which operation is to fail, and how.
     failure: Option<(u64, Failure)>,
@@ -83,11 +83,9 @@ impl MemoryDisk {
         self.state().operations
     }
 
-    /// How often files whose names begin so were synced.
-    pub fn syncs_of(&self, beginning: &str) -> u64 {
-        let state = self.state();
-        let files = state.syncs.range(beginning.to_string()..);
-        files.take_while(|(name, _)| name.starts_with(beginning)).map(|(_, syncs)| syncs).sum()
+    /// How often files of a kind were synced: of one beginning of their names, up to the first hyphen.
+    pub fn syncs_of(&self, kind: &str) -> u64 {
+        self.state().syncs.get(kind).copied().unwrap_or(0)
     }
 
     /// Makes the operation fail that comes after `skip` more. It fails once; a failing write leaves half of
@@ -302,7 +300,8 @@ impl Disk for MemoryDisk {
         let outcome = self.begin("sync", name).map(drop);
         let mut state = self.state();
         if outcome.is_ok() {
-            *state.syncs.entry(name.to_string()).or_default() += 1;
+            let kind = name.find('-').map_or(name, |hyphen| &name[..hyphen]);
+            *state.syncs.entry(kind.to_string()).or_default() += 1;
         }
         if state.is_lying {
             return outcome;
