@@ -9,7 +9,7 @@ use super::client_listener::ClientListener;
 use super::connection::{Answers, Connection, Slot, Turn};
 use super::kv_thread::StaleRead;
 use super::peer_sender::is_timeout;
-use super::socket::recv_what_is_there;
+use super::socket::{Incoming, Wait};
 use super::ticket::Ticket;
 use crate::node::{Event, Operation};
 use crate::storage::{Chunk, ReadableFile, SnapshotFile, StorageError};
@@ -35,25 +35,12 @@ pub(super) const DISCARD_LOOK: Duration = Duration::from_millis(50);
 /// A request, or what is wrong with it.
 type Asked = Result<Request, BadRequest>;
 
-/// What a client sends comes from here.
-struct Source {
-    stream: TcpStream,
-    /// Whether a read waits for bytes, or takes what is there.
-    waits: bool,
-}
-
-impl Read for Source {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.waits { self.stream.read(buffer) } else { recv_what_is_there(&self.stream, buffer) }
-    }
-}
-
 /// See the file's header.
 pub(super) struct ClientReader {
     listener: ClientListener,
     client: SocketAddr,
     connection: Arc<Connection>,
-    lines: LineReader<Source>,
+    lines: LineReader<Incoming>,
     last_heard: Instant,
     /// How long the client was waited for while it owed the rest of a line. Time that passes because this
     /// side is busy does not count, and a byte now and then does not end it.
@@ -101,7 +88,7 @@ impl ClientReader {
         connection: Arc<Connection>,
         stream: TcpStream,
     ) -> ClientReader {
-        let source = Source { stream, waits: true };
+        let source = Incoming { stream, wait: Wait::Sleeps };
         ClientReader {
             lines: LineReader::new(source, listener.max_line_bytes),
             listener,
@@ -142,7 +129,7 @@ impl ClientReader {
     /// Something has come: takes all requests of it that need not wait. What is for the raft thread is added
     /// to `batch`. None as long as the reader can go on so.
     pub fn read_shared(&mut self, batch: &mut Vec<Event<Ticket>>) -> Option<Parting> {
-        self.lines.source_mut().waits = false;
+        self.lines.source_mut().wait = Wait::No;
         let parting = match self.lines.fill() {
             Err(error) if !is_timeout(&error) => Some(Parting::Stops(Stop::Failed(error))),
             Err(_) => None,
@@ -210,7 +197,7 @@ impl ClientReader {
 
     /// Reads in a thread of its own until the client's side ends.
     pub fn read_alone(mut self) {
-        self.lines.source_mut().waits = true;
+        self.lines.source_mut().wait = Wait::Sleeps;
         let stop = self.read_until_stopped();
         self.stop(&stop);
         if matches!(stop, Stop::TooLong) {

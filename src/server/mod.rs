@@ -24,6 +24,7 @@ mod client_reader;
 mod connection;
 mod ending;
 mod kv_thread;
+mod linger;
 mod links;
 mod logging;
 mod peer_link;

@@ -7,6 +7,7 @@ use super::accept::accept_all;
 use super::ending::Endings;
 use super::peer_sender::{GREETING_TIMEOUT, SILENCE_TIMEOUT, check_greeting, is_timeout, next_line};
 use super::raft_thread::{FromPeer, Inbox};
+use super::socket::{Incoming, Wait};
 use crate::node::Greeting;
 use crate::types::NodeId;
 use crate::wire::line::{LineReader, Next};
@@ -139,14 +140,15 @@ impl Shared {
     }
 
     /// Hears who it is, and answers.
-    fn greet(&self, stream: &TcpStream) -> Result<(Greeter, LineReader<TcpStream>), String> {
+    fn greet(&self, stream: &TcpStream) -> Result<(Greeter, LineReader<Incoming>), String> {
         let own = &self.listener.own;
         let prepare = || -> std::io::Result<TcpStream> {
             stream.set_nodelay(true)?;
             stream.set_write_timeout(Some(GREETING_TIMEOUT))?;
             stream.try_clone()
         };
-        let reading = prepare().map_err(|error| error.to_string())?;
+        let stream_in = prepare().map_err(|error| error.to_string())?;
+        let reading = Incoming { stream: stream_in, wait: Wait::Sleeps };
         let mut lines = LineReader::new(reading, max_peer_line_bytes(self.listener.max_line_bytes));
         let line = next_line(&mut lines, GREETING_TIMEOUT)?;
         let verdict = match decode_greeting(&line).map_err(|error| error.to_string())? {
@@ -208,13 +210,14 @@ impl Shared {
     }
 
     /// Reads until the connection breaks or is replaced; says why it ended.
-    fn read_lines(&self, greeter: &Greeter, stream: &TcpStream, mut lines: LineReader<TcpStream>) -> String {
+    fn read_lines(&self, greeter: &Greeter, stream: &TcpStream, mut lines: LineReader<Incoming>) -> String {
         if let Err(trouble) = self.is_current(greeter, stream) {
             return trouble;
         }
         let hello = &greeter.hello;
         let peer = hello.from;
         let me = self.listener.own.from;
+        lines.source_mut().wait = Wait::Lingers;
         loop {
             let term = self.listener.inbox.standing.term();
             let line = match lines.next_line() {

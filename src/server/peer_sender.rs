@@ -4,6 +4,7 @@
 
 use super::peer_link::WriterLink;
 use super::raft_thread::{FromPeer, Inbox};
+use super::socket::{Incoming, Wait};
 use super::status::StatusBoard;
 use crate::node::Greeting;
 use crate::wire::line::{LineReader, Next};
@@ -40,7 +41,7 @@ pub(super) struct PeerSender {
 /// A greeted connection.
 struct Link {
     stream: Arc<TcpStream>,
-    answers: LineReader<TcpStream>,
+    answers: LineReader<Incoming>,
     ends: Ends,
     ping_number: u64,
     pong_due: bool,
@@ -103,7 +104,8 @@ impl PeerSender {
             (&stream).write_all(&line)?;
             stream.try_clone()
         };
-        let reading = configure().map_err(|error| error.to_string())?;
+        let stream_in = configure().map_err(|error| error.to_string())?;
+        let reading = Incoming { stream: stream_in, wait: Wait::Sleeps };
         let mut answers = LineReader::new(reading, max_peer_line_bytes(self.max_line_bytes));
         let line = next_line(&mut answers, GREETING_TIMEOUT)?;
         let answer = decode_greeting(&line).map_err(|error| error.to_string())?;
@@ -202,7 +204,7 @@ pub(super) fn check_greeting(inbox: &Inbox, greeting: Greeting) -> Result<(), St
 }
 
 /// The next line within a time, counted in full and not for each read.
-pub(super) fn next_line(reader: &mut LineReader<TcpStream>, timeout: Duration) -> Result<Vec<u8>, String> {
+pub(super) fn next_line(reader: &mut LineReader<Incoming>, timeout: Duration) -> Result<Vec<u8>, String> {
     let deadline = Instant::now() + timeout;
     loop {
         match reader.next_line() {
@@ -215,7 +217,7 @@ pub(super) fn next_line(reader: &mut LineReader<TcpStream>, timeout: Duration) -
         if left.is_zero() {
             return Err("it does not answer".to_owned());
         }
-        let filled = reader.source().set_read_timeout(Some(left)).and_then(|()| reader.fill());
+        let filled = reader.source().stream.set_read_timeout(Some(left)).and_then(|()| reader.fill());
         match filled {
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(describe(error)),

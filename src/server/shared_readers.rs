@@ -56,6 +56,7 @@ mod linux {
     use super::read_alone;
     use crate::server::client_listener::{ClientListener, LOOK_INTERVAL};
     use crate::server::client_reader::{ClientReader, Parting};
+    use crate::server::linger::linger;
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use std::collections::BTreeMap;
     use std::io;
@@ -112,10 +113,11 @@ mod linux {
             let mut events = [EpollEvent::empty(); EVENTS];
             let mut batch = Vec::new();
             let mut looked_at = Instant::now();
+            let mut count = 0;
             loop {
                 let until_look = LOOK_INTERVAL.saturating_sub(looked_at.elapsed());
-                let timeout = EpollTimeout::try_from(until_look).unwrap_or(EpollTimeout::ZERO);
-                let count = match self.queue.epoll.wait(&mut events, timeout) {
+                let was_busy = count > 0;
+                count = match self.wait(&mut events, until_look, was_busy) {
                     Ok(count) => count,
                     Err(nix::errno::Errno::EINTR) => 0,
                     Err(error) => return format!("clients' connections cannot be waited for: {error}"),
@@ -139,6 +141,17 @@ mod linux {
                     looked_at = Instant::now();
                 }
             }
+        }
+
+        /// How many connections have something. After something has come, more may be on its way: that is
+        /// lingered for.
+        fn wait(&self, events: &mut [EpollEvent], time: Duration, lingers: bool) -> nix::Result<usize> {
+            let epoll = &self.queue.epoll;
+            let mut look = || Some(epoll.wait(events, EpollTimeout::ZERO)).filter(|come| *come != Ok(0));
+            if let Some(come) = lingers.then(|| linger(&mut look)).flatten() {
+                return come;
+            }
+            epoll.wait(events, EpollTimeout::try_from(time).unwrap_or(EpollTimeout::ZERO))
         }
 
         fn reader(&mut self, key: u64) -> Option<&mut ClientReader> {

@@ -1,8 +1,9 @@
 //! What the standard library does not do with sockets.
 
+use super::linger::linger;
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, MsgFlags, listen, recv, send};
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
@@ -29,7 +30,39 @@ pub(super) fn send_what_fits(stream: &TcpStream, bytes: &[u8]) -> usize {
     sent
 }
 
-/// Reads what has come. Fails with `WouldBlock` when that is nothing.
-pub(super) fn recv_what_is_there(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+/// A socket that is read from.
+pub(super) struct Incoming {
+    pub stream: TcpStream,
+    pub wait: Wait,
+}
+
+/// What a read does when nothing has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// It fails with `WouldBlock`.
+    No,
+    /// It sleeps, no longer than the socket's timeout.
+    Sleeps,
+    /// It lingers, and sleeps then.
+    Lingers,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.wait {
+            Wait::No => recv_what_is_there(&self.stream, buffer),
+            Wait::Sleeps => self.stream.read(buffer),
+            Wait::Lingers => {
+                let come = linger(|| match recv_what_is_there(&self.stream, buffer) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                    come => Some(come),
+                });
+                come.unwrap_or_else(|| self.stream.read(buffer))
+            }
+        }
+    }
+}
+
+fn recv_what_is_there(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
 }

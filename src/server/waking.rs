@@ -1,39 +1,51 @@
 //! Channels into a thread that has several, and sleeps when all are empty.
 //!
-//! A thread that waits for a channel of crossbeam's own turns round a few times, giving way to others, before
-//! it sleeps. That suits a machine with more processors than threads that have something to do. Here nothing
-//! comes while a thread turns round, and what it costs is taken from those that have work; so a thread that
-//! finds its channels empty sleeps at once, and whoever sends wakes it. To wake one that is awake costs one
-//! atomic operation.
+//! A thread that waits for a channel of crossbeam's own turns round a few times before it sleeps: too short
+//! for anything to come, and partly without giving way to those that have work. Here it lingers (`linger.rs`)
+//! if it has just had something to do, and sleeps then; whoever sends wakes it. To wake one that is awake
+//! costs one atomic operation.
 
+use super::linger::linger;
 use crossbeam_channel::{Receiver, SendError, SendTimeoutError, Sender, TrySendError, bounded};
 use crossbeam_utils::sync::{Parker, Unparker};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Wakes one thread, which sleeps by it.
-pub(super) struct Bell(Parker);
+pub(super) struct Bell {
+    parker: Parker,
+    /// The last wait ended with something to do: more may be on its way.
+    is_busy: Cell<bool>,
+}
 
 impl Bell {
     pub fn new() -> Bell {
-        Bell(Parker::new())
+        Bell { parker: Parker::new(), is_busy: Cell::new(false) }
     }
 
     /// A channel that wakes the thread. It holds `capacity` messages.
     pub fn channel<T>(&self, capacity: usize) -> (WakingSender<T>, Receiver<T>) {
         let (sender, receiver) = bounded(capacity);
-        (WakingSender { sender, bell: self.0.unparker().clone() }, receiver)
+        (WakingSender { sender, bell: self.parker.unparker().clone() }, receiver)
     }
 
-    /// Sleeps until there is something to do, or until the deadline. Whatever is sent after `has_work` was
-    /// asked wakes the thread: a ring is kept until the next wait.
+    /// Waits until there is something to do, or until the deadline or a little later.
     pub fn wait_until(&self, deadline: Option<Instant>, has_work: impl Fn() -> bool) {
+        let came = self.is_busy.get() && linger(|| has_work().then_some(())).is_some();
+        self.is_busy.set(came || self.park_until(deadline, has_work));
+    }
+
+    /// Says whether there is something to do. Whatever is sent after `has_work` was asked wakes the thread: a
+    /// ring is kept until the next sleep.
+    fn park_until(&self, deadline: Option<Instant>, has_work: impl Fn() -> bool) -> bool {
         while !has_work() {
             match deadline {
-                Some(deadline) if Instant::now() >= deadline => return,
-                Some(deadline) => self.0.park_deadline(deadline),
-                None => self.0.park(),
+                Some(deadline) if Instant::now() >= deadline => return false,
+                Some(deadline) => self.parker.park_deadline(deadline),
+                None => self.parker.park(),
             }
         }
+        true
     }
 }
 
@@ -89,14 +101,14 @@ mod tests {
         let (to_us, from_them) = ours.channel(1);
         let other = thread::spawn(move || {
             for round in 0..ROUNDS {
-                theirs.wait_until(Some(Instant::now() + PATIENCE), || !from_us.is_empty());
+                theirs.park_until(Some(Instant::now() + PATIENCE), || !from_us.is_empty());
                 assert_eq!(from_us.try_recv(), Ok(round));
                 to_us.send(round).expect("we listen");
             }
         });
         for round in 0..ROUNDS {
             to_them.send(round).expect("it listens");
-            ours.wait_until(Some(Instant::now() + PATIENCE), || !from_them.is_empty());
+            ours.park_until(Some(Instant::now() + PATIENCE), || !from_them.is_empty());
             assert_eq!(from_them.try_recv(), Ok(round));
         }
         other.join().expect("it has heard every round");
