@@ -1,23 +1,24 @@
 //! `raftkv-sim`: runs of the deterministic simulator. Arguments, then a call.
 
+#[path = "sim/teller.rs"]
+mod teller;
+
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use raftkv::sim::batch::{Totals, parse_seeds, run_seeds};
-use raftkv::sim::shrink::shrink;
-use raftkv::sim::{Detail, Overrides, Plan, Violation, report, run};
+use raftkv::sim::{Detail, Overrides, Plan, report, run};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-
-/// How long a failing run is made smaller, at most.
-const SHRINK_FOR: Duration = Duration::from_secs(120);
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use teller::{Teller, make_small};
 
 /// Simulates whole clusters, each from a seed, and checks what must hold.
 ///
 /// With --seed, prints a timeline of that run and its verdict. With --seeds, runs many, and shrinks the first
-/// that fails of each property.
+/// that fails of each property; Ctrl-C ends the runs that are under way and tells of those that ran.
 ///
-/// Exit status: 0 all held, 1 something did not, 2 bad usage.
+/// Exit status: 0 all held, 1 something did not, 2 bad usage, 130 stopped before the last seed, and all held.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -47,53 +48,49 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A panic of the code under test is a finding, which is shown with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let holds = match (&arguments.seeds, arguments.seed) {
+    match (&arguments.seeds, arguments.seed) {
         (Some(seeds), _) => run_many(&arguments, seeds.clone()),
         (None, seed) => run_one(&arguments, &Plan::with(seed.unwrap_or_default(), &arguments.overrides)),
-    };
-    if holds { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    }
 }
 
-fn run_one(arguments: &Arguments, plan: &Plan) -> bool {
+fn run_one(arguments: &Arguments, plan: &Plan) -> ExitCode {
     let run = run(plan, if arguments.messages { Detail::Messages } else { Detail::Timeline });
     print!("{}", report::of_run(plan, &run));
     if let Some(violation) = run.violation.as_ref().filter(|_| arguments.shrink) {
         make_small(plan, violation);
     }
-    run.violation.is_none()
+    if run.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-fn run_many(arguments: &Arguments, seeds: RangeInclusive<u64>) -> bool {
+fn run_many(arguments: &Arguments, seeds: RangeInclusive<u64>) -> ExitCode {
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let count = (seeds.end() + 1).saturating_sub(*seeds.start());
-    let bar = new_bar(Some(count), "{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left, {msg}");
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_stopped);
+    if let Err(error) = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)) {
+        eprintln!("raftkv-sim: cannot handle signals, so Ctrl-C loses what was found: {error}");
+    }
+    let teller = Teller::new(count);
     let began = Instant::now();
     let progress = |totals: &Totals| {
-        let failures = totals.failures.len();
-        bar.set_position(totals.runs);
-        bar.set_message(format!("{:.1} simulated hours, {failures} failed", totals.simulated_hours()));
-        failures == 0 || !arguments.fail_fast
+        teller.tell(totals);
+        let goes_on = totals.failures.is_empty() || !arguments.fail_fast;
+        goes_on && !is_stopped.load(Ordering::Relaxed)
     };
-    let totals = run_seeds(seeds, &arguments.overrides, threads.unwrap_or(1).max(1), &progress);
-    bar.finish_and_clear();
+    let totals = run_seeds(seeds.clone(), &arguments.overrides, threads.unwrap_or(1).max(1), &progress);
+    teller.bar.finish_and_clear();
     print!("{}", report::of_batch(&totals, began.elapsed().as_secs_f64()));
-    totals.first_failures().for_each(|(plan, violation)| make_small(plan, violation));
-    totals.failures.is_empty()
-}
-
-fn make_small(plan: &Plan, violation: &Violation) {
-    let bar = new_bar(None, "shrinking: {pos} runs, {per_sec}, {msg}");
-    let began = Instant::now();
-    let shrunk = shrink(plan, violation, &mut |runs, plan| {
-        bar.set_position(runs);
-        bar.set_message(plan.to_string());
-        began.elapsed() < SHRINK_FOR
-    });
-    bar.finish_and_clear();
-    print!("{}", report::of_shrunk(&shrunk));
-}
-
-fn new_bar(length: Option<u64>, template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    length.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style)
+    let is_stopped = is_stopped.load(Ordering::Relaxed) && totals.runs < count;
+    if is_stopped {
+        // Each seed that was begun has ended, and none was left out before it.
+        println!("stopped: {}..{} ran of {count}", seeds.start(), seeds.start() + totals.runs - 1);
+    } else {
+        totals.first_failures().for_each(|(plan, violation)| make_small(plan, violation));
+    }
+    match (totals.failures.is_empty(), is_stopped) {
+        (false, _) => ExitCode::from(1),
+        (true, true) => ExitCode::from(130),
+        (true, false) => ExitCode::SUCCESS,
+    }
 }

@@ -2,10 +2,13 @@
 //! breaks that must hold. When one fails, the message names the command that repeats it, as a timeline, and
 //! the one that repeats it made small.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use raftkv::sim::batch::{Totals, run_seeds};
 use raftkv::sim::shrink::{Shrunk, shrink};
 use raftkv::sim::{Detail, Faults, Overrides, Plan, Violation, run};
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 const SEEDS: u64 = 1_000;
 const THREADS: usize = 2;
@@ -67,6 +70,24 @@ fn a_batch_counts_every_run() {
     assert!(totals.simulated_ms >= 5 * 1_000, "{} ms", totals.simulated_ms);
     let missing = totals.sometimes.missing();
     assert!(missing.contains(&"power of all lost"), "without faults there are none: {missing:?}");
+}
+
+/// A long batch that is interrupted tells of what it has run by then.
+#[test]
+fn a_batch_that_is_interrupted_loses_nothing() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftkv-sim"));
+    command.args(["--seeds", "1..1000000", "--threads", "1", "--nodes", "1", "--run-ms", "1000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut first = String::new();
+    stderr.read_line(&mut first).expect("it says that it begins");
+    assert!(first.starts_with("1000000 seeds begin"), "{first}");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process's number"));
+    kill(pid, Signal::SIGINT).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("everything held\nstopped: 1.."), "{said}");
 }
 
 // ---- Made small
