@@ -2,21 +2,23 @@
 
 #[path = "sim/teller.rs"]
 mod teller;
+#[path = "sim/terminal.rs"]
+mod terminal;
 
 use clap::Parser;
 use raftkv::sim::batch::{Totals, parse_seeds, run_seeds};
 use raftkv::sim::{Detail, Overrides, Plan, report, run};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use teller::{Teller, make_small};
+use terminal::{say, stop_when_asked};
 
 /// Simulates whole clusters, each from a seed, and checks what must hold.
 ///
 /// With --seed, prints a timeline of that run and its verdict. With --seeds, runs many, and shrinks the first
-/// that fails of each property; Ctrl-C ends the runs that are under way and tells of those that ran.
+/// that fails of each property; Ctrl-C lets the runs end that are under way, and tells of those that ran.
 ///
 /// Exit status: 0 all held, 1 something did not, 2 bad usage, 130 stopped before the last seed, and all held.
 #[derive(Parser)]
@@ -56,9 +58,9 @@ fn main() -> ExitCode {
 
 fn run_one(arguments: &Arguments, plan: &Plan) -> ExitCode {
     let run = run(plan, if arguments.messages { Detail::Messages } else { Detail::Timeline });
-    print!("{}", report::of_run(plan, &run));
+    say(&report::of_run(plan, &run));
     if let Some(violation) = run.violation.as_ref().filter(|_| arguments.shrink) {
-        make_small(plan, violation);
+        make_small(plan, violation, &|| true);
     }
     if run.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
@@ -66,11 +68,7 @@ fn run_one(arguments: &Arguments, plan: &Plan) -> ExitCode {
 fn run_many(arguments: &Arguments, seeds: RangeInclusive<u64>) -> ExitCode {
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let count = (seeds.end() + 1).saturating_sub(*seeds.start());
-    let is_stopped = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&is_stopped);
-    if let Err(error) = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)) {
-        eprintln!("raftkv-sim: cannot handle signals, so Ctrl-C loses what was found: {error}");
-    }
+    let is_stopped = stop_when_asked();
     let teller = Teller::new(count);
     let began = Instant::now();
     let progress = |totals: &Totals| {
@@ -80,15 +78,17 @@ fn run_many(arguments: &Arguments, seeds: RangeInclusive<u64>) -> ExitCode {
     };
     let totals = run_seeds(seeds.clone(), &arguments.overrides, threads.unwrap_or(1).max(1), &progress);
     teller.bar.finish_and_clear();
-    print!("{}", report::of_batch(&totals, began.elapsed().as_secs_f64()));
-    let is_stopped = is_stopped.load(Ordering::Relaxed) && totals.runs < count;
-    if is_stopped {
+    say(&report::of_batch(&totals, began.elapsed().as_secs_f64()));
+    let goes_on = || !is_stopped.load(Ordering::Relaxed);
+    let is_cut_short = !goes_on() && totals.runs < count;
+    if is_cut_short {
         // Each seed that was begun has ended, and none was left out before it.
-        println!("stopped: {}..{} ran of {count}", seeds.start(), seeds.start() + totals.runs - 1);
-    } else {
-        totals.first_failures().for_each(|(plan, violation)| make_small(plan, violation));
+        say(&format!("stopped: {}..{} ran of {count}\n", seeds.start(), seeds.start() + totals.runs - 1));
     }
-    match (totals.failures.is_empty(), is_stopped) {
+    for (plan, violation) in totals.first_failures().take_while(|_| goes_on()) {
+        make_small(plan, violation, &goes_on);
+    }
+    match (totals.failures.is_empty(), is_cut_short) {
         (false, _) => ExitCode::from(1),
         (true, true) => ExitCode::from(130),
         (true, false) => ExitCode::SUCCESS,

@@ -90,28 +90,48 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// Two threads that each sleep until the other has sent: the first wake-up that is lost leaves both
-    /// asleep.
-    #[test]
-    fn no_message_is_slept_over() {
-        const ROUNDS: u32 = 20_000;
+    /// Two threads that each wait until the other has sent: the first wake-up that is lost leaves both
+    /// asleep. `work` is what one of them does in a round before it sends.
+    fn play_ping_pong(rounds: u32, wait: fn(&Bell, Instant, &dyn Fn() -> bool), work: impl Fn(u32)) {
         const PATIENCE: Duration = Duration::from_secs(20);
         let (ours, theirs) = (Bell::new(), Bell::new());
         let (to_them, from_us) = theirs.channel(1);
         let (to_us, from_them) = ours.channel(1);
         let other = thread::spawn(move || {
-            for round in 0..ROUNDS {
-                theirs.park_until(Some(Instant::now() + PATIENCE), || !from_us.is_empty());
+            for round in 0..rounds {
+                wait(&theirs, Instant::now() + PATIENCE, &|| !from_us.is_empty());
                 assert_eq!(from_us.try_recv(), Ok(round));
                 to_us.send(round).expect("we listen");
             }
         });
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
+            work(round);
             to_them.send(round).expect("it listens");
-            ours.park_until(Some(Instant::now() + PATIENCE), || !from_them.is_empty());
+            wait(&ours, Instant::now() + PATIENCE, &|| !from_them.is_empty());
             assert_eq!(from_them.try_recv(), Ok(round));
         }
         other.join().expect("it has heard every round");
+    }
+
+    #[test]
+    fn no_message_is_slept_over() {
+        let sleeps = |bell: &Bell, until: Instant, has_work: &dyn Fn() -> bool| {
+            bell.park_until(Some(until), has_work);
+        };
+        play_ping_pong(20_000, sleeps, |_| {});
+    }
+
+    /// Messages come before, at and after the moment at which the other gives up lingering.
+    #[test]
+    fn no_message_is_slept_over_when_lingering_ends() {
+        let lingers =
+            |bell: &Bell, until: Instant, has_work: &dyn Fn() -> bool| bell.wait_until(Some(until), has_work);
+        play_ping_pong(3_000, lingers, |round| {
+            let (begun, busy) = (Instant::now(), Duration::from_micros((round % 200).into()));
+            while begun.elapsed() < busy {
+                std::hint::spin_loop();
+            }
+        });
     }
 
     #[test]

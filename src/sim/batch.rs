@@ -47,7 +47,10 @@ impl Totals {
 pub fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (first, last) = text.split_once("..").ok_or("expected FIRST..LAST")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
-    Ok(number(first)?..=number(last)?)
+    match (number(first)?, number(last)?) {
+        (_, u64::MAX) => Err(format!("the last seed is {} at most", u64::MAX - 1)),
+        (first, last) => Ok(first..=last),
+    }
 }
 
 /// Runs these seeds. `progress` is told of each run that ended, and says whether to go on.

@@ -103,7 +103,8 @@ impl Limits {
         }
         let new = raft.log().after(applied.last).iter().take(count(applied.last));
         applied.bytes += new.map(Entry::size_bytes).sum::<usize>();
-        applied.last = last;
+        // After an install the log's base is ahead of the application for a while.
+        applied.last = applied.last.max(last);
         let LogLimits { bytes: max_bytes, entries: max_entries } = self.node.log_limits;
         let is_much = |size: usize, limit: u64| size as u64 > limit.saturating_mul(MUCH_TOO_LONG);
         let (count, bytes) = (count(base), applied.bytes);
