@@ -15,7 +15,8 @@
 //!
 //! All channels are bounded. Whoever may wait (a reader) waits, and its client or peer feels it; the raft
 //! thread never does: what it sends either fits or may be lost. No thread holds a lock while it waits for
-//! another, but for a connection's own slots.
+//! another, but for a connection's own slots. Who has just had something to do lingers before it sleeps
+//! (`linger.rs`).
 
 mod accept;
 mod assembly;
